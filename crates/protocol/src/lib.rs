@@ -3,3 +3,5 @@
 //! Knows JSON and the shapes that travel. Must never know who sends them: no sockets, no engines,
 //! no other crate of the house.
 #![forbid(unsafe_code)]
+
+pub mod openai;
