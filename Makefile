@@ -1,17 +1,46 @@
 # The two commands a person needs are `make up` and `make test`.
-.PHONY: up test bench lint
+.PHONY: up test lint bench release rust build-packages test-packages venv clients
+
 CARGO ?= cargo
+PORT  ?= 8000
+# A GGUF file or hf:owner/repo/file.gguf; empty for the default model.
+MODEL ?=
+# Not empty: answer one example question and exit.
+ONCE  ?=
 
-up test bench lint: | rust
+export PLUMB_CACHE ?= $(CURDIR)/.cache/models
+VENV := $(CURDIR)/.venv
 
-.PHONY: rust
-rust:
-	@command -v $(CARGO) >/dev/null || { \
-	  echo "Plumb needs Rust. Install it with rustup: https://rustup.rs"; exit 1; }
+up: release
+	@PLUMB_PYTHON=$(VENV)/bin/python exec target/release/plumb up $(MODEL) --port $(PORT) $(if $(ONCE),--once)
 
-test:
+test: rust test-packages clients
+	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 
-lint:
+lint: rust
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+release: rust build-packages venv
+	$(CARGO) build --release
+
+rust:
+	@command -v $(CARGO) >/dev/null || { \
+	  echo "Plumb is built with Rust: install it from https://rustup.rs and run make again"; exit 1; }
+
+build-packages:
+	@scripts/debian-packages build
+
+test-packages:
+	@scripts/debian-packages build test
+
+# One environment for everything Python: pip for the model, clients for the tests.
+venv: $(VENV)/bin/python
+$(VENV)/bin/python: | build-packages
+	python3 -m venv $(VENV)
+
+clients: $(VENV)/.clients
+$(VENV)/.clients: scripts/requirements.txt | venv
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements.txt
+	@touch $@
