@@ -1,8 +1,2 @@
-//! End to end: processes, faults, clients, as a user would run them. What several of these tests
-//! share lives here; each test starts real `plumb` processes and talks to them over HTTP.
+//! End to end: processes, faults, clients. What several of these tests share lives here.
 #![forbid(unsafe_code)]
-
-pub mod http;
-pub mod models;
-pub mod process;
-pub mod stack;
