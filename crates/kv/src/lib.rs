@@ -1,3 +1,25 @@
 //! KV blocks: pool, prefix index, leases, and their transfer between processes (shared memory, TCP).
 //!
 //! Knows blocks of bytes that stand for tokens. Must never know models or HTTP.
+//!
+//! # Design
+//! - [`Pool`]: one region, mapped once, cut into equal blocks. A [`Block`] is a counted reference;
+//!   the last one dropped returns the block, so that no error path can strand one. A full block may
+//!   be published under its [`ChainHash`] (of all tokens up to its end): it then stays findable
+//!   after its last reference is gone, until its room is needed.
+//! - A block that somebody may still write has one owner, who knows it; the pool does not check
+//!   writes. [`Pool::make_unique`] is the way from a shared block to one's own copy.
+
+mod block;
+mod chain;
+mod identity;
+mod pool;
+mod shape;
+mod state;
+
+pub use block::{Block, BlockId};
+pub use chain::ChainHash;
+pub use identity::{Identity, Mismatch};
+pub use pool::{Error, OutOfBlocks, Pool, PoolView};
+pub use shape::{BlockShape, LayerShape, ShapeError};
+pub use state::Counts;

@@ -1,0 +1,209 @@
+//! A region: descriptor, mapping, name.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use crate::Error;
+use crate::registry::Registered;
+
+/// Linux's bound on a memfd's name, without the terminating zero.
+const NAME_MAX: usize = 249;
+
+/// How a region of ours is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Touch every page now, so that memory that is short is an error here and not a stall, or a
+    /// death, in the middle of a request.
+    pub prefault: bool,
+}
+
+/// Named memory, mapped once for as long as this lives.
+///
+/// Sharing the bytes soundly is the owner's duty: a region hands out a pointer, not references.
+#[derive(Debug)]
+pub struct Region {
+    name: String,
+    base: NonNull<u8>,
+    bytes: usize,
+    fd: OwnedFd,
+    writable: bool,
+    _registered: Registered,
+}
+
+// SAFETY: a region is an address range and a descriptor, both valid on every thread; it gives out
+// raw pointers only, whose use is the caller's duty.
+unsafe impl Send for Region {}
+// SAFETY: as above; no method changes the region through `&self`.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// A zeroed memfd of `bytes` bytes, named `plumb-NAME`, mapped for reading and writing.
+    ///
+    /// # Errors
+    /// [`Error::Size`] for 0 bytes, [`Error::System`] where the kernel refuses.
+    pub fn create(name: &str, bytes: usize) -> Result<Self, Error> {
+        Self::create_with(name, bytes, Options::default())
+    }
+
+    /// As [`Region::create`], with options.
+    ///
+    /// # Errors
+    /// As [`Region::create`]; with `prefault` also when memory is short.
+    pub fn create_with(name: &str, bytes: usize, options: Options) -> Result<Self, Error> {
+        let name = visible_name(name);
+        let failed = |step, errno| Error::System { name: name.clone(), bytes, step, errno };
+        check_size(&name, bytes)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = rustix::fs::memfd_create(name.as_str(), flags)
+            .map_err(|errno| failed("memfd_create", errno))?;
+        rustix::fs::ftruncate(&fd, bytes as u64).map_err(|errno| failed("ftruncate", errno))?;
+        let base = map(&fd, bytes, ProtFlags::READ | ProtFlags::WRITE)
+            .map_err(|errno| failed("map", errno))?;
+        let region = Self::registered(name.clone(), base, bytes, fd, true);
+        // After our own mapping: this one stays writable, no later one can be.
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&region.fd, seals).map_err(|errno| failed("seal", errno))?;
+        if options.prefault {
+            region.prefault().map_err(|errno| failed("prefault", errno))?;
+        }
+        Ok(region)
+    }
+
+    /// A peer's region, mapped read-only from the descriptor that it handed over. In the list of
+    /// regions it bears `name`; in `/proc/PID/maps` the name that its owner gave it.
+    ///
+    /// # Errors
+    /// [`Error::Short`] and [`Error::Unsealed`] for a descriptor that could kill its reader by
+    /// SIGBUS, [`Error::System`] where the kernel refuses.
+    pub fn open(name: &str, fd: OwnedFd, bytes: usize) -> Result<Self, Error> {
+        let failed = |step, errno| Error::System { name: name.to_owned(), bytes, step, errno };
+        check_size(name, bytes)?;
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("fstat", errno))?;
+        let held = u64::try_from(stat.st_size).unwrap_or(0);
+        if held < bytes as u64 {
+            return Err(Error::Short { name: name.to_owned(), promised: bytes, held });
+        }
+        // Asking a descriptor that is no memfd is EINVAL: it can be shrunk all the same.
+        let seals = rustix::fs::fcntl_get_seals(&fd).unwrap_or(SealFlags::empty());
+        if !seals.contains(SealFlags::SHRINK) {
+            return Err(Error::Unsealed { name: name.to_owned() });
+        }
+        let base = map(&fd, bytes, ProtFlags::READ).map_err(|errno| failed("map", errno))?;
+        Ok(Self::registered(name.to_owned(), base, bytes, fd, false))
+    }
+
+    /// A whole file, mapped read-only and shared: processes that map the same file share its pages.
+    ///
+    /// The file must not be truncated while it is mapped (its reader would die of SIGBUS): map files
+    /// that are written whole and renamed into place.
+    ///
+    /// # Errors
+    /// [`Error::Size`] for an empty file, [`Error::System`] where the kernel refuses.
+    pub fn map_file(name: &str, file: File) -> Result<Self, Error> {
+        let failed =
+            |bytes, step, errno| Error::System { name: name.to_owned(), bytes, step, errno };
+        let stat = rustix::fs::fstat(&file).map_err(|errno| failed(0, "fstat", errno))?;
+        let bytes = usize::try_from(stat.st_size).unwrap_or(0);
+        check_size(name, bytes)?;
+        let fd = OwnedFd::from(file);
+        let base = map(&fd, bytes, ProtFlags::READ).map_err(|errno| failed(bytes, "map", errno))?;
+        Ok(Self::registered(name.to_owned(), base, bytes, fd, false))
+    }
+
+    fn registered(
+        name: String,
+        base: NonNull<u8>,
+        bytes: usize,
+        fd: OwnedFd,
+        writable: bool,
+    ) -> Self {
+        let registered = Registered::new(&name, bytes);
+        Self { name, base, bytes, fd, writable, _registered: registered }
+    }
+
+    fn prefault(&self) -> Result<(), Errno> {
+        // SAFETY: the range is our own live mapping; populating it changes no byte.
+        let populated = unsafe {
+            rustix::mm::madvise(self.base.as_ptr().cast(), self.bytes, Advice::LinuxPopulateWrite)
+        };
+        match populated {
+            // Before Linux 5.14. fallocate takes the same pages, through the descriptor.
+            Err(Errno::INVAL) => rustix::fs::fallocate(
+                &self.fd,
+                rustix::fs::FallocateFlags::empty(),
+                0,
+                self.bytes as u64,
+            ),
+            answer => answer,
+        }
+    }
+
+    /// The region's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The first byte. Readable for [`len`](Self::len) bytes while the region lives; writable only
+    /// where [`writable`](Self::writable) says so.
+    #[must_use]
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Bytes mapped.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a region is never empty")]
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether the mapping may be written.
+    #[must_use]
+    pub fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// The descriptor, to hand to a peer.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped by us, whole, and nothing of it was given away but pointers
+        // whose users may not outlive the region.
+        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.bytes) };
+        debug_assert!(unmapped.is_ok(), "munmap of {}: {unmapped:?}", self.name);
+    }
+}
+
+fn visible_name(name: &str) -> String {
+    // A zero byte would end the name early.
+    let mut visible = format!("plumb-{}", name.replace('\0', "_"));
+    while visible.len() > NAME_MAX {
+        visible.pop();
+    }
+    visible
+}
+
+fn check_size(name: &str, bytes: usize) -> Result<(), Error> {
+    if bytes == 0 || isize::try_from(bytes).is_err() {
+        return Err(Error::Size { name: name.to_owned(), bytes });
+    }
+    Ok(())
+}
+
+fn map(fd: &OwnedFd, bytes: usize, access: ProtFlags) -> Result<NonNull<u8>, Errno> {
+    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+    let base =
+        unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, access, MapFlags::SHARED, fd, 0) }?;
+    NonNull::new(base.cast()).ok_or(Errno::NOMEM)
+}
