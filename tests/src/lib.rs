@@ -1,2 +1,8 @@
-//! End to end: processes, faults, clients. What several of these tests share lives here.
+//! End to end: processes, faults, clients, as a user would run them. What several of these tests
+//! share lives here; each test starts real `plumb` processes and talks to them over HTTP.
 #![forbid(unsafe_code)]
+
+pub mod http;
+pub mod models;
+pub mod process;
+pub mod stack;

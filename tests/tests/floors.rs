@@ -11,11 +11,8 @@ fn floor(package: &Package) -> Option<u64> {
 #[test]
 fn crates_know_only_the_floors_below() {
     let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata");
-    let floors: HashMap<&str, u64> = metadata
-        .packages
-        .iter()
-        .filter_map(|p| Some((p.name.as_str(), floor(p)?)))
-        .collect();
+    let floors: HashMap<&str, u64> =
+        metadata.packages.iter().filter_map(|p| Some((p.name.as_str(), floor(p)?))).collect();
     assert!(floors.len() >= 15, "the house has fifteen crates or more, saw {floors:?}");
 
     for package in metadata.packages.iter().filter(|p| p.name.starts_with("plumb")) {

@@ -16,6 +16,9 @@ struct Plumb {
 }
 
 fn main() -> ExitCode {
+    if !plumb_up::follow_parent() {
+        return ExitCode::FAILURE;
+    }
     match Plumb::parse().command.run() {
         Ok(code) => code,
         Err(error) => {

@@ -1,16 +1,22 @@
 //! The subcommands, each in a file of its own: flags in, a call into the crate that does the work,
 //! an exit status out.
 
+mod up;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
 /// Exit status: 0 done, 1 failed, 2 usage (by clap); a subcommand may define more.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    Up(up::Args),
+}
 
 impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self {}
+        match self {
+            Self::Up(args) => up::run(args),
+        }
     }
 }

@@ -1,0 +1,156 @@
+//! Names and addresses of an ELF file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+use object::read::{ReadCache, elf::ElfFile64};
+use object::{LittleEndian, Object, ObjectSymbol, SymbolFlags, elf};
+
+use crate::Error;
+
+/// One function or variable of an ELF file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Symbol {
+    /// Its name as in the file: mangled, without a version.
+    pub name: String,
+    /// The file's virtual address.
+    pub address: u64,
+    /// Size in bytes, 0 where the file does not say.
+    pub size: u64,
+    /// Whether it is code; an indirect function (`STT_GNU_IFUNC`) is code: its resolver.
+    pub is_function: bool,
+    /// Whether it is an indirect function: the address is its resolver's.
+    pub is_indirect: bool,
+    /// Whether other images can bind to it (in `.dynsym`, global or weak).
+    pub is_exported: bool,
+}
+
+/// The defined symbols of one file, by address and by name. One address may have several.
+#[derive(Debug, Default)]
+pub struct SymbolTable {
+    symbols: Vec<Symbol>,
+    by_name: HashMap<String, usize>,
+}
+
+impl SymbolTable {
+    /// Reads `.symtab` and `.dynsym`.
+    ///
+    /// # Errors
+    /// [`Error::Elf`] where the file cannot be parsed.
+    pub fn read(file: &File, path: &Path) -> Result<Self, Error> {
+        let cache = ReadCache::new(file);
+        let parsed = ElfFile64::<LittleEndian, _>::parse(&cache)
+            .map_err(|e| Error::Elf { path: path.to_owned(), reason: e.to_string() })?;
+        let dynamic = parsed.dynamic_symbols().filter_map(|s| symbol(&s, true));
+        let table = parsed.symbols().filter_map(|s| symbol(&s, false));
+        Ok(Self::of(dynamic.chain(table).collect()))
+    }
+
+    fn of(mut symbols: Vec<Symbol>) -> Self {
+        symbols.sort_by(|a, b| {
+            (a.address, &a.name, !a.is_exported).cmp(&(b.address, &b.name, !b.is_exported))
+        });
+        symbols.dedup_by(|b, a| a.address == b.address && a.name == b.name);
+        let mut by_name: HashMap<String, usize> = HashMap::with_capacity(symbols.len());
+        for (index, symbol) in symbols.iter().enumerate() {
+            let slot = by_name.entry(symbol.name.clone()).or_insert(index);
+            if symbol.is_exported && !symbols[*slot].is_exported {
+                *slot = index;
+            }
+        }
+        Self { symbols, by_name }
+    }
+
+    /// Takes in the symbols of a separate debug file.
+    pub fn merge(&mut self, other: Self) {
+        let mut symbols = std::mem::take(&mut self.symbols);
+        symbols.extend(other.symbols);
+        *self = Self::of(symbols);
+    }
+
+    /// All symbols, in order of address.
+    pub fn all(&self) -> &[Symbol] {
+        &self.symbols
+    }
+
+    /// The symbol of that name; of several, one that is exported.
+    pub fn named(&self, name: &str) -> Option<&Symbol> {
+        self.by_name.get(name).map(|&index| &self.symbols[index])
+    }
+
+    /// All symbols that start at `address`: aliases of one thing.
+    pub fn starting_at(&self, address: u64) -> &[Symbol] {
+        let from = self.symbols.partition_point(|s| s.address < address);
+        let to = self.symbols.partition_point(|s| s.address <= address);
+        &self.symbols[from..to]
+    }
+
+    /// The symbol that holds `address` and how far into it. A symbol without a size reaches to the
+    /// next one. Exported names go before local ones, functions before data.
+    pub fn at(&self, address: u64) -> Option<(&Symbol, u64)> {
+        let mut before = self.symbols.partition_point(|s| s.address <= address);
+        // Nested and sized symbols: look a little way back, not through the whole file.
+        for _ in 0..64 {
+            let start = self.symbols.get(before.checked_sub(1)?)?.address;
+            let here = self.starting_at(start);
+            let holds = |s: &&Symbol| s.size == 0 || address - start < s.size;
+            let best = here.iter().filter(holds).max_by_key(|s| (s.is_exported, s.is_function));
+            if let Some(symbol) = best {
+                return Some((symbol, address - start));
+            }
+            before = self.symbols.partition_point(|s| s.address < start);
+        }
+        None
+    }
+}
+
+fn symbol<'data>(symbol: &impl ObjectSymbol<'data>, dynamic: bool) -> Option<Symbol> {
+    let SymbolFlags::Elf { st_info, st_other } = symbol.flags() else { return None };
+    let kind = st_info & 0xf;
+    let is_function = kind == elf::STT_FUNC || kind == elf::STT_GNU_IFUNC;
+    if symbol.is_undefined() || !(is_function || matches!(kind, elf::STT_OBJECT | elf::STT_NOTYPE))
+    {
+        return None;
+    }
+    let name = symbol.name().ok().filter(|name| !name.is_empty())?;
+    let visible = matches!(st_other & 3, elf::STV_DEFAULT | elf::STV_PROTECTED);
+    Some(Symbol {
+        name: name.to_owned(),
+        address: symbol.address(),
+        size: symbol.size(),
+        is_function,
+        is_indirect: kind == elf::STT_GNU_IFUNC,
+        is_exported: dynamic && visible && st_info >> 4 != elf::STB_LOCAL,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str, address: u64, size: u64, is_exported: bool) -> Symbol {
+        Symbol {
+            name: name.into(),
+            address,
+            size,
+            is_function: true,
+            is_indirect: false,
+            is_exported,
+        }
+    }
+
+    #[test]
+    fn an_address_has_its_public_name() {
+        let table = SymbolTable::of(vec![
+            named("__munmap", 0x100, 0x20, false),
+            named("munmap", 0x100, 0x20, true),
+            named("bare", 0x200, 0, false),
+        ]);
+        assert_eq!(table.at(0x110).map(|(s, o)| (s.name.as_str(), o)), Some(("munmap", 0x10)));
+        assert_eq!(table.starting_at(0x100).len(), 2);
+        assert!(table.at(0x130).is_none());
+        assert_eq!(table.at(0x280).map(|(s, o)| (s.name.as_str(), o)), Some(("bare", 0x80)));
+        assert_eq!(table.named("munmap").map(|s| s.address), Some(0x100));
+    }
+}
