@@ -1,3 +1,34 @@
 //! eBPF programs and their loader, interval accounting, unwinding, Python frames.
 //!
 //! Knows events and stacks. Must never know verdicts.
+//!
+//! # Design
+//! `bpf/` holds the programs: raw tracepoints of the syscalls that map and unmap, of fork, exec,
+//! exit and page faults, filtered by a map of process ids. [`probe`] loads them from a checked-in
+//! object. What they send is read by [`events`] and replayed by [`account`] on [`intervals`], which
+//! are pure: so the accounting is tested against a page-by-page model without a kernel. A stack is
+//! copied the first time it is seen, unwound by [`unwind`] with the modules' own tables
+//! ([`modules`], [`elf`]), and from then on named in the kernel by a hash of its return addresses.
+//! [`symbols`] gives names, [`python`] the frames of the interpreter, [`resident`] asks the kernel
+//! which pages of what is still mapped are there. [`tracer`] is all of it, for one process tree.
+
+pub mod account;
+pub mod elf;
+mod error;
+pub mod events;
+pub mod frames;
+pub mod intervals;
+pub mod modules;
+pub mod probe;
+pub mod python;
+pub mod resident;
+pub mod stacks;
+pub mod symbols;
+mod syscalls;
+pub mod tracer;
+pub mod unwind;
+
+pub use error::Error;
+pub use frames::{Frame, FrameKind};
+pub use resident::Holding;
+pub use tracer::Tracer;

@@ -1,6 +1,7 @@
 //! The subcommands, each in a file of its own: flags in, a call into the crate that does the work,
 //! an exit status out.
 
+mod hunt;
 mod up;
 
 use std::process::ExitCode;
@@ -11,12 +12,14 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Up(up::Args),
+    Hunt(hunt::Args),
 }
 
 impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Up(args) => up::run(args),
+            Self::Hunt(args) => hunt::run(args),
         }
     }
 }

@@ -1,0 +1,12 @@
+//! What can keep a hunt from its report.
+
+/// A hunt that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Tracing failed.
+    #[error(transparent)]
+    Trace(#[from] plumb_trace::Error),
+    /// A target could not be read.
+    #[error(transparent)]
+    Target(#[from] plumb_target::Error),
+}

@@ -1,0 +1,92 @@
+/* The maps that the programs and userland share, and the counters. */
+#pragma once
+#include "layout.h"
+
+struct {
+	__uint(type, MAP_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u32);
+	__type(value, struct target);
+	__uint(map_flags, NO_PREALLOC);
+} targets SEC(".maps");
+
+struct {
+	__uint(type, MAP_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, MAP_HASH);
+	__uint(max_entries, 131072);
+	__type(key, struct rule_key);
+	__type(value, struct rule);
+	__uint(map_flags, NO_PREALLOC);
+} rules SEC(".maps");
+
+/* Stacks that userland has been given. */
+struct {
+	__uint(type, MAP_LRU_HASH);
+	__uint(max_entries, 32768);
+	__type(key, u64);
+	__type(value, u32);
+} seen SEC(".maps");
+
+struct {
+	__uint(type, MAP_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, struct python_layout);
+	__uint(map_flags, NO_PREALLOC);
+} pythons SEC(".maps");
+
+/* Where a thread's Python state was found the last time. */
+struct {
+	__uint(type, MAP_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, u32);
+	__type(value, u64);
+} python_threads SEC(".maps");
+
+struct {
+	__uint(type, MAP_HASH);
+	__uint(max_entries, 262144);
+	__type(key, struct live_key);
+	__type(value, struct live);
+	__uint(map_flags, NO_PREALLOC);
+} live SEC(".maps");
+
+struct {
+	__uint(type, MAP_RINGBUF);
+	__uint(max_entries, 16 * 1024 * 1024);
+} events SEC(".maps");
+
+/* One a processor; userland sets how many. A per-CPU map's values end at 32 KiB. */
+struct {
+	__uint(type, MAP_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct record);
+} scratch SEC(".maps");
+
+enum counter { COUNT_EVENTS, COUNT_LOST, COUNT_COPIED, COUNT_PAIRED, COUNT_UNREAD, COUNTERS };
+struct {
+	__uint(type, MAP_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, u32);
+	__type(value, u64);
+} counters SEC(".maps");
+
+INLINE void count(u32 which)
+{
+	u64 *n = map_lookup(&counters, &which);
+	if (n)
+		*n += 1;
+}
+
+INLINE struct record *scratch_of(void)
+{
+	u32 cpu = this_cpu();
+	return map_lookup(&scratch, &cpu);
+}

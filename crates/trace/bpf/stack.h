@@ -1,0 +1,171 @@
+/* Naming a stack by the return addresses on it, and copying it the first time it is seen.
+ *
+ * Userland unwinds with the modules' own unwind tables, and teaches these programs one rule a
+ * program counter: where the caller's frame is. A stack whose every program counter has a rule is
+ * walked here and named by a hash; it is copied only if that name is new. */
+#pragma once
+#include "maps.h"
+
+INLINE u64 mix(u64 h, u64 v)
+{
+	h = (h ^ v) * 0xff51afd7ed558ccdull;
+	return h ^ (h >> 32);
+}
+
+INLINE int is_known(u64 hash)
+{
+	return map_lookup(&seen, &hash) != 0;
+}
+
+INLINE u64 find_thread(struct python_layout *l, u64 id)
+{
+	u64 interp = 0, thread = 0;
+	if (read_user(&interp, 8, (void *)l->interpreters) || !interp)
+		return 0;
+	if (read_user(&thread, 8, (void *)(interp + l->interp_threads)))
+		return 0;
+	for (int i = 0; i < 256 && thread; i++) {
+		u64 owner = 0;
+		if (read_user(&owner, 8, (void *)(thread + l->thread_id)))
+			return 0;
+		if (owner == id)
+			return thread;
+		if (read_user(&thread, 8, (void *)(thread + l->thread_next)))
+			return 0;
+	}
+	return 0;
+}
+
+/* The Python state of the thread whose thread pointer is `id`: remembered, or searched for. */
+INLINE u64 thread_state(struct python_layout *l, u32 tid)
+{
+	struct task_struct *task = (void *)current_task();
+	unsigned long id = 0;
+	CORE_READ(id, task->thread.fsbase);
+	u64 *known = map_lookup(&python_threads, &tid);
+	u64 owner = 0;
+	if (known && !read_user(&owner, 8, (void *)(*known + l->thread_id)) && owner == id)
+		return *known;
+	u64 found = find_thread(l, id);
+	if (found)
+		map_update(&python_threads, &tid, &found, ANY);
+	return found;
+}
+
+/* Copies the thread's Python frames, innermost first, and returns their hash. */
+INLINE u64 python_frames(struct stack *s, u32 tgid, u32 tid)
+{
+	struct python_layout *l = map_lookup(&pythons, &tgid);
+	if (!l)
+		return 0;
+	u64 thread = thread_state(l, tid);
+	u64 frame = 0;
+	if (!thread || read_user(&frame, 8, (void *)(thread + l->thread_frame)))
+		return 0;
+	if (l->cframe_frame != NONE && read_user(&frame, 8, (void *)(frame + l->cframe_frame)))
+		return 0;
+	u64 h = 0;
+	u32 n = 0;
+	for (u32 i = 0; i < PYTHON_MAX && frame; i++) {
+		struct python_frame *f = &s->python[i];
+		u64 owner = 0;
+		if (read_user(&f->code, 8, (void *)(frame + l->frame_code)))
+			break;
+		if (read_user(&f->instr, 8, (void *)(frame + l->frame_instr)))
+			break;
+		if (l->frame_owner != NONE)
+			read_user(&owner, 1, (void *)(frame + l->frame_owner));
+		f->owner = owner;
+		h = mix(mix(h, f->code), f->instr + owner);
+		n = i + 1;
+		if (read_user(&frame, 8, (void *)(frame + l->frame_back)))
+			break;
+	}
+	s->python_frames = n;
+	return h;
+}
+
+/* The name of the stack, or 0 where a program counter on it has no rule yet. */
+INLINE u64 walk(u32 space, u64 pc, u64 sp, u64 bp, u64 h)
+{
+	u64 end = sp + STACK_MAX - 16;
+	h = mix(h, space);
+	for (int i = 0; i < WALK_MAX; i++) {
+		struct rule_key key = { .space = space, .pc = pc };
+		struct rule *rule = map_lookup(&rules, &key);
+		if (!rule)
+			return 0;
+		h = mix(h, pc);
+		if (rule->flags & RULE_END)
+			break;
+		u64 cfa = (rule->flags & RULE_BP ? bp : sp) + (s64)rule->cfa;
+		if (cfa <= sp || cfa > end)
+			break;
+		if (read_user(&pc, 8, (void *)(cfa - 8)))
+			break;
+		if (rule->bp && read_user(&bp, 8, (void *)(cfa + (s64)rule->bp)))
+			break;
+		sp = cfa;
+	}
+	return h ? h : 1;
+}
+
+INLINE u32 copy_stack(u8 *to, u64 sp)
+{
+	u32 got = 0;
+	for (int i = 0; i < STACK_PIECES; i++) {
+		if (read_user(to + i * STACK_PIECE, STACK_PIECE, (void *)(sp + i * STACK_PIECE)))
+			break;
+		got = (i + 1) * STACK_PIECE;
+	}
+	/* The outermost frames live in the piece that fails. */
+	for (int i = 0; i < STACK_PIECE / FINE_PIECE && got <= STACK_MAX - FINE_PIECE; i++) {
+		if (read_user(to + got, FINE_PIECE, (void *)(sp + got)))
+			break;
+		got += FINE_PIECE;
+	}
+	return got;
+}
+
+/* Fills in the stack's name and, where it has none or a new one, marks it for copying. */
+INLINE void name_stack(struct record *r, struct target *t, u64 ip, u64 sp, u64 bp)
+{
+	struct stack *s = &r->stack;
+	s->ip = ip;
+	s->sp = sp;
+	s->bp = bp;
+	s->python_frames = 0;
+	s->python_hash = 0;
+	if (t->flags & TARGET_PYTHON)
+		s->python_hash = python_frames(s, r->event.tgid, r->event.tid);
+	u64 h = walk(t->space, ip, sp, bp, s->python_hash);
+	r->event.stack = h;
+	r->event.flags = HAS_STACK | (h ? HASHED : 0);
+}
+
+INLINE void emit_record(struct record *r)
+{
+	u64 hash = r->event.stack;
+	u64 size = sizeof(struct event);
+	u64 wake = RB_NO_WAKEUP;
+	if (!(r->event.flags & HASHED) || !is_known(hash)) {
+		u32 got = copy_stack(r->bytes, r->stack.sp);
+		r->stack.bytes = got;
+		r->event.flags |= WITH_STACK;
+		if (got > STACK_MAX)
+			return;
+		size = sizeof(struct event) + sizeof(struct stack) + got;
+		/* Userland learns from it, and the next one like it is then cheap. */
+		wake = RB_FORCE_WAKEUP;
+		count(COUNT_COPIED);
+	}
+	if (ring_output(&events, r, size, wake)) {
+		count(COUNT_LOST);
+		return;
+	}
+	count(COUNT_EVENTS);
+	if (r->event.flags & HASHED) {
+		u32 one = 1;
+		map_update(&seen, &hash, &one, ANY);
+	}
+}

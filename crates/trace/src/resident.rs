@@ -1,0 +1,101 @@
+//! How much of what the stacks hold is resident.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use plumb_target::Pagemap;
+
+use crate::account::{Owner, Process, StackId};
+use crate::intervals::Piece;
+
+/// What one stack holds in one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holding {
+    /// The process.
+    pub pid: u32,
+    /// The stack that made the ranges.
+    pub stack: StackId,
+    /// What they are made of.
+    pub backing: crate::account::Backing,
+    /// Resident bytes.
+    pub resident: u64,
+    /// Mapped bytes.
+    pub mapped: u64,
+    /// Mappings of which something is left.
+    pub count: u64,
+    /// When the first and the last of them were made, `CLOCK_MONOTONIC` nanoseconds.
+    pub first_ns: u64,
+    /// The last.
+    pub last_ns: u64,
+}
+
+/// Pieces closer than this are asked for in one call, in bytes.
+const NEAR: u64 = 1 << 20;
+
+/// Resident bytes of each piece; pieces are in order and do not overlap.
+pub fn resident(pagemap: &Pagemap, pieces: &[Piece<Owner>]) -> Vec<u64> {
+    let mut out = vec![0; pieces.len()];
+    let mut first = 0;
+    while first < pieces.len() {
+        let mut last = first;
+        while pieces.get(last + 1).is_some_and(|(r, _)| r.start - pieces[last].0.end < NEAR) {
+            last += 1;
+        }
+        let whole = pieces[first].0.start..pieces[last].0.end;
+        let runs: Vec<Range<u64>> =
+            pagemap.resident(&whole).into_iter().map(|run| run.range).collect();
+        overlap(&runs, &pieces[first..=last], &mut out[first..=last]);
+        first = last + 1;
+    }
+    out
+}
+
+/// Adds to each piece the bytes that runs share with it. Both are in order and disjoint.
+fn overlap(runs: &[Range<u64>], pieces: &[Piece<Owner>], out: &mut [u64]) {
+    let mut at = 0;
+    for ((piece, _), bytes) in pieces.iter().zip(out) {
+        while runs.get(at).is_some_and(|r| r.end <= piece.start) {
+            at += 1;
+        }
+        for run in runs[at..].iter().take_while(|r| r.start < piece.end) {
+            *bytes += run.end.min(piece.end) - run.start.max(piece.start);
+        }
+    }
+}
+
+/// What each stack holds in a process, given which of its mappings a parent still has.
+pub fn holdings(
+    pid: u32,
+    process: &Process,
+    pagemap: &Pagemap,
+    parent_has: &dyn Fn(u64) -> bool,
+) -> Vec<Holding> {
+    let pieces: Vec<Piece<Owner>> =
+        process.ranges.iter().filter(|(_, o)| !o.inherited || !parent_has(o.id)).collect();
+    let bytes = resident(pagemap, &pieces);
+    let mut by: HashMap<(StackId, crate::account::Backing), (Holding, HashMap<u64, ()>)> =
+        HashMap::new();
+    for ((range, owner), resident) in pieces.iter().zip(bytes) {
+        let (h, ids) = by.entry((owner.stack, owner.backing)).or_insert_with(|| {
+            let none = Holding {
+                pid,
+                stack: owner.stack,
+                backing: owner.backing,
+                resident: 0,
+                mapped: 0,
+                count: 0,
+                first_ns: owner.time_ns,
+                last_ns: owner.time_ns,
+            };
+            (none, HashMap::new())
+        });
+        h.resident += resident;
+        h.mapped += range.end - range.start;
+        h.first_ns = h.first_ns.min(owner.time_ns);
+        h.last_ns = h.last_ns.max(owner.time_ns);
+        if resident > 0 && ids.insert(owner.id, ()).is_none() {
+            h.count += 1;
+        }
+    }
+    by.into_values().map(|(h, _)| h).collect()
+}

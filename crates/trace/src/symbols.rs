@@ -1,0 +1,131 @@
+//! Names of code addresses: symbol tables, debug information, inlined functions, maps that JIT
+//! compilers leave for perf.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
+use plumb_target::Process;
+
+use crate::frames::{Frame, FrameKind};
+use crate::modules::{Modules, Place};
+
+/// Looks names up, and remembers them.
+pub struct Symbols {
+    symbolizer: Symbolizer,
+    known: HashMap<Place, Vec<Frame>>,
+}
+
+impl std::fmt::Debug for Symbols {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Symbols").field("known", &self.known.len()).finish_non_exhaustive()
+    }
+}
+
+impl Default for Symbols {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Symbols {
+    /// Knows nothing yet.
+    pub fn new() -> Self {
+        let symbolizer = Symbolizer::builder()
+            .enable_code_info(true)
+            .enable_inlined_fns(true)
+            .enable_demangling(true)
+            .build();
+        Self { symbolizer, known: HashMap::new() }
+    }
+
+    /// The frames at a place, innermost first: more than one where functions were inlined.
+    pub fn frames(&mut self, place: Place, modules: &Modules) -> Vec<Frame> {
+        if let Some(known) = self.known.get(&place) {
+            return known.clone();
+        }
+        let frames = self.look_up(place, modules);
+        self.known.insert(place, frames.clone());
+        frames
+    }
+
+    fn look_up(&self, place: Place, modules: &Modules) -> Vec<Frame> {
+        let Some(module) = modules.get(place.module) else { return vec![Frame::unknown()] };
+        let name = module.path.to_string_lossy().into_owned();
+        let bare = Frame { module: Some(name.clone()), ..Frame::unknown() };
+        let Some(path) = module.readable() else { return vec![bare] };
+        let source = Source::Elf(Elf::new(path));
+        let found = self.symbolizer.symbolize_single(&source, Input::VirtOffset(place.address));
+        match found.ok().as_ref().and_then(|s| s.as_sym()) {
+            Some(sym) => named(sym, &name),
+            None => vec![bare],
+        }
+    }
+}
+
+fn named(sym: &Sym<'_>, module: &str) -> Vec<Frame> {
+    let frame = |function: &str, code: Option<&CodeInfo<'_>>| Frame {
+        kind: FrameKind::Native,
+        function: Some(function.to_owned()),
+        module: Some(module.to_owned()),
+        file: code.map(|c| c.to_path().to_string_lossy().into_owned()),
+        line: code.and_then(|c| c.line),
+    };
+    let outer = frame(&sym.name, sym.code_info.as_deref());
+    let inlined = sym.inlined.iter().map(|f| frame(&f.name, f.code_info.as_ref()));
+    let mut frames: Vec<Frame> = std::iter::once(outer).chain(inlined).collect();
+    frames.reverse();
+    frames
+}
+
+/// Names from `/tmp/perf-PID.map`, the convention by which JIT compilers name their code.
+#[derive(Debug, Default)]
+pub struct PerfMap {
+    /// By start: end and name.
+    names: std::collections::BTreeMap<u64, (u64, String)>,
+}
+
+/// A JIT's map is the target's to write: no more of it than this is read, in bytes.
+const PERF_MAP_MAX: u64 = 64 << 20;
+
+impl PerfMap {
+    /// Reads the map of a process, in its own mount and pid namespace. Empty where there is none.
+    pub fn read(process: &Process) -> Self {
+        use std::io::Read;
+        let pids = process.status().map(|s| s.namespace_pids).unwrap_or_default();
+        let pid = pids.last().copied().unwrap_or(process.pid());
+        let path = process.path_in_root(&PathBuf::from(format!("/tmp/perf-{pid}.map")));
+        let mut text = Vec::new();
+        let read =
+            std::fs::File::open(path).and_then(|f| f.take(PERF_MAP_MAX).read_to_end(&mut text));
+        if read.is_err() {
+            return Self::default();
+        }
+        Self::parse(&text)
+    }
+
+    /// Parses lines of `start size name`, both numbers in hex. Lines of another form are left out.
+    pub fn parse(text: &[u8]) -> Self {
+        let mut names = std::collections::BTreeMap::new();
+        for line in text.split(|b| *b == b'\n') {
+            let line = String::from_utf8_lossy(line);
+            let mut parts = line.splitn(3, ' ');
+            let mut number = || {
+                let text = parts.next()?;
+                u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
+            };
+            let (Some(start), Some(size)) = (number(), number()) else { continue };
+            if let (Some(name), Some(end)) = (parts.next(), start.checked_add(size)) {
+                names.insert(start, (end, name.to_owned()));
+            }
+        }
+        Self { names }
+    }
+
+    /// The name at an address.
+    pub fn find(&self, address: u64) -> Option<&str> {
+        let (_, (end, name)) = self.names.range(..=address).next_back()?;
+        (address < *end).then_some(name)
+    }
+}

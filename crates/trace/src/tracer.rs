@@ -1,0 +1,285 @@
+//! One trace of one process tree: events in, holdings and stacks out.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use plumb_target::{Pagemap, Process, maps};
+
+use crate::Error;
+use crate::account::{Account, Sizes, StackId};
+use crate::events::{self, Event, Kind, RawStack};
+use crate::frames::Frame;
+use crate::modules::Modules;
+use crate::probe::{Counters, Probe};
+use crate::resident::{self, Holding};
+use crate::stacks::{Code, Stack, Stacks, UNKNOWN};
+use crate::symbols::{PerfMap, Symbols};
+use crate::syscalls as sys;
+use crate::unwind::{self, Space};
+
+/// An address space and a process by which to look at it.
+#[derive(Debug)]
+struct Image {
+    space: Space,
+    /// Code was mapped since its maps were read.
+    stale: bool,
+}
+
+/// A running trace.
+#[derive(Debug)]
+pub struct Tracer {
+    probe: Probe,
+    account: Account,
+    modules: Modules,
+    images: HashMap<u32, Image>,
+    stacks: Stacks,
+    symbols: Symbols,
+    jit: HashMap<u32, PerfMap>,
+    parents: HashMap<u32, u32>,
+    /// The last holdings of each process, kept when it ends.
+    held: HashMap<u32, Vec<Holding>>,
+    records: Vec<u8>,
+    ends: Vec<usize>,
+    next_space: u32,
+    children: bool,
+}
+
+/// Records taken from the ring at once: bounds the copy.
+const BATCH: usize = 4096;
+
+struct Machine;
+
+impl Sizes for Machine {
+    fn segment(&self, shmid: u64) -> Option<u64> {
+        // SAFETY: an all-zero shmid_ds is valid, and the kernel fills the one it is given.
+        unsafe {
+            let mut ds: libc::shmid_ds = std::mem::zeroed();
+            let id = i32::try_from(shmid).ok()?;
+            (libc::shmctl(id, libc::IPC_STAT, &raw mut ds) == 0).then_some(ds.shm_segsz as u64)
+        }
+    }
+}
+
+impl Tracer {
+    /// Attaches to processes and, if asked, to their children now and later.
+    ///
+    /// # Errors
+    /// No permission, a kernel that does not take the programs, or a process that is gone.
+    pub fn attach(roots: &[Process], children: bool) -> Result<Self, Error> {
+        let mut tracer = Self {
+            probe: Probe::attach()?,
+            account: Account::new(),
+            modules: Modules::default(),
+            images: HashMap::new(),
+            stacks: Stacks::new(),
+            symbols: Symbols::new(),
+            jit: HashMap::new(),
+            parents: HashMap::new(),
+            held: HashMap::new(),
+            records: Vec::new(),
+            ends: Vec::new(),
+            next_space: 1,
+            children,
+        };
+        for root in roots {
+            tracer.watch(root)?;
+        }
+        // Children are listed once their parents are watched, so that none slips between.
+        if children {
+            for child in plumb_target::process::tree(roots) {
+                if tracer.account.process(child.pid()).is_none() {
+                    tracer.watch(&child)?;
+                }
+            }
+        }
+        Ok(tracer)
+    }
+
+    fn watch(&mut self, process: &Process) -> Result<(), Error> {
+        let space = self.next_space;
+        self.next_space += 1;
+        self.probe.watch(process.pid(), space, false, self.children)?;
+        self.account.watch(process.pid(), brk_end(process));
+        let mut image = Image { space: Space::new(), stale: false };
+        image.space.refresh(process, &mut self.modules)?;
+        self.images.insert(space, image);
+        Ok(())
+    }
+
+    /// Waits at most `time` for something urgent, then takes in all that happened.
+    pub fn pump(&mut self, time: Duration) {
+        self.probe.wait(time);
+        while self.pump_batch() == BATCH {}
+    }
+
+    fn pump_batch(&mut self) -> usize {
+        let (mut records, mut ends) =
+            (std::mem::take(&mut self.records), std::mem::take(&mut self.ends));
+        records.clear();
+        ends.clear();
+        let n = self.probe.drain(BATCH, |record| {
+            records.extend_from_slice(record);
+            ends.push(records.len());
+        });
+        let mut start = 0;
+        for end in &ends {
+            if let Some((event, stack)) = events::parse(&records[start..*end]) {
+                self.take(&event, stack.as_ref());
+            }
+            start = *end;
+        }
+        self.records = records;
+        self.ends = ends;
+        n
+    }
+
+    fn take(&mut self, event: &Event, raw: Option<&RawStack<'_>>) {
+        let stack = match (raw, event.has_stack) {
+            (Some(raw), _) => self.unwind(event, raw),
+            (None, true) => self.stacks.find(event.stack).unwrap_or_else(|| {
+                self.probe.mark_unseen(event.stack);
+                UNKNOWN
+            }),
+            (None, false) => UNKNOWN,
+        };
+        match event.kind {
+            Kind::Fork => {
+                self.parents.insert(event.args[0] as u32, event.tgid);
+            }
+            Kind::Exec => {
+                self.images.insert(event.space, Image { space: Space::new(), stale: true });
+            }
+            Kind::Exit => self.probe.forget(event.tgid),
+            _ => {}
+        }
+        let maps_code =
+            matches!(event.nr, sys::MMAP | sys::MPROTECT) && event.args[2] & sys::PROT_EXEC != 0;
+        if event.kind == Kind::SyscallExit
+            && maps_code
+            && let Some(image) = self.images.get_mut(&event.space)
+        {
+            image.stale = true;
+        }
+        self.account.apply(event, stack, &Machine);
+    }
+
+    fn unwind(&mut self, event: &Event, raw: &RawStack<'_>) -> StackId {
+        let Some(image) = self.images.get_mut(&event.space) else { return UNKNOWN };
+        if (image.stale || !image.space.knows(raw.ip))
+            && let Ok(process) = Process::open(event.tgid)
+        {
+            image.stale = image.space.refresh(&process, &mut self.modules).is_err();
+        }
+        let unwound = image.space.unwind(raw);
+        for (pc, rule) in &unwound.rules {
+            self.probe.teach(event.space, *pc, *rule);
+        }
+        let name = unwind::name(event.space, raw.python_hash, &unwound.pcs);
+        let id = self.stacks.find(name).unwrap_or_else(|| self.keep(event, raw, &unwound, name));
+        if event.hashed && event.stack != name {
+            // The kernel's walk went another way: both names mean what was unwound here.
+            self.stacks.alias(event.stack, id);
+        }
+        id
+    }
+
+    fn keep(
+        &mut self,
+        event: &Event,
+        _raw: &RawStack<'_>,
+        unwound: &unwind::Unwound,
+        name: u64,
+    ) -> StackId {
+        let Some(image) = self.images.get(&event.space) else { return UNKNOWN };
+        let mut native = Vec::with_capacity(unwound.pcs.len());
+        for (i, pc) in unwound.pcs.iter().enumerate() {
+            native.push(match image.space.place(*pc, i > 0) {
+                Some(place) => Code::Placed(place),
+                None => self
+                    .jit
+                    .entry(event.tgid)
+                    .or_insert_with(|| {
+                        Process::open(event.tgid).map(|p| PerfMap::read(&p)).unwrap_or_default()
+                    })
+                    .find(*pc)
+                    .map_or(Code::Unknown, |name| Code::Jit(Some(name.to_owned()))),
+            });
+        }
+        let stack = Stack { native, python: Vec::new(), complete: unwound.complete };
+        self.stacks.insert(name, || stack)
+    }
+
+    /// Reads which pages are resident now, and keeps what each stack holds.
+    pub fn sample(&mut self) {
+        let alive: Vec<u32> =
+            self.account.processes().filter(|(_, p)| !p.exited).map(|(pid, _)| pid).collect();
+        for pid in alive {
+            let Ok(process) = Process::open(pid) else {
+                self.account.gone(pid);
+                continue;
+            };
+            let (Some(ranges), Ok(pagemap)) = (self.account.process(pid), Pagemap::open(&process))
+            else {
+                continue;
+            };
+            let parent = self.parents.get(&pid).and_then(|p| self.account.process(*p));
+            let parent_ids: std::collections::HashSet<u64> = parent
+                .filter(|p| !p.exited)
+                .map(|p| p.ranges.iter().map(|(_, o)| o.id).collect())
+                .unwrap_or_default();
+            let has = |id: u64| parent_ids.contains(&id);
+            self.held.insert(pid, resident::holdings(pid, ranges, &pagemap, &has));
+        }
+    }
+
+    /// What every stack held at the last [`Tracer::sample`], the biggest first.
+    pub fn holdings(&self) -> Vec<Holding> {
+        let mut all: Vec<Holding> = self.held.values().flatten().copied().collect();
+        all.sort_by_key(|h| (std::cmp::Reverse(h.resident), h.pid, h.stack));
+        all
+    }
+
+    /// A stack's frames, innermost first, Python's among them.
+    pub fn frames(&mut self, id: StackId) -> Vec<Frame> {
+        let Some(stack) = self.stacks.get(id) else { return Vec::new() };
+        let mut frames = Vec::new();
+        for code in &stack.native {
+            match code {
+                Code::Placed(place) => {
+                    frames.extend(self.symbols.frames(*place, &self.modules));
+                }
+                Code::Jit(name) => {
+                    frames.push(Frame { function: name.clone(), ..Frame::unknown() });
+                }
+                Code::Unknown => frames.push(Frame::unknown()),
+            }
+        }
+        frames
+    }
+
+    /// What the programs counted.
+    pub fn counters(&self) -> Counters {
+        self.probe.counters()
+    }
+
+    /// How many different stacks were seen.
+    pub fn stacks(&self) -> usize {
+        self.stacks.len()
+    }
+
+    /// The ranges of the processes.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Whether any watched process still runs.
+    pub fn any_alive(&self) -> bool {
+        self.account.processes().any(|(pid, p)| !p.exited && Process::open(pid).is_ok())
+    }
+}
+
+/// Where the heap of the program break ends now, as far as the maps tell.
+fn brk_end(process: &Process) -> Option<u64> {
+    let maps = maps::read(process).ok()?;
+    maps.iter().filter(|m| m.name == "[heap]").map(|m| m.end).max()
+}
