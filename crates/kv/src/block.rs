@@ -27,6 +27,17 @@ impl Block {
         self.id
     }
 
+    /// Whether it was pulled without the layers that its own sequence does not need.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.pool.state.lock().is_partial(self.id.0)
+    }
+
+    /// Says so.
+    pub(crate) fn mark_partial(&self) {
+        self.pool.state.lock().mark_partial(self.id.0);
+    }
+
     /// The pool it belongs to.
     #[must_use]
     pub fn pool(&self) -> &Arc<Pool> {
