@@ -1,0 +1,74 @@
+//! One chunk's step of the online softmax, for one row.
+
+use super::CHUNK;
+use crate::kernels::exp::exp2;
+use crate::kernels::level::versions;
+use crate::kernels::norm::in_pairs;
+use std::ops::Range;
+
+/// Independent sums of the weights.
+const LANES: usize = 16;
+
+/// What a row has seen: the greatest score and the sum of `2^(score - greatest)`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) greatest: f32,
+    pub(crate) sum: f32,
+}
+
+impl Seen {
+    /// Nothing.
+    pub(crate) const NOTHING: Self = Self { greatest: f32::NEG_INFINITY, sum: 0.0 };
+}
+
+versions! {
+    /// Turns a row's scores (in powers of two) into weights, zero outside `visible`, and corrects
+    /// the row's running output `so_far` for a new greatest score.
+    pub(crate) fn step(scores: &mut [f32; CHUNK], visible: Range<usize>, seen: &mut Seen, so_far: &mut [f32]) = body
+}
+
+versions! {
+    /// `out = so_far / sum`.
+    pub(crate) fn finish(so_far: &[f32], sum: f32, out: &mut [f32]) = finish_body
+}
+
+#[inline(always)]
+fn body(scores: &mut [f32; CHUNK], visible: Range<usize>, seen: &mut Seen, so_far: &mut [f32]) {
+    if visible.is_empty() {
+        *scores = [0.0; CHUNK];
+        return;
+    }
+    // Scores outside may be anything, of keys that do not exist yet too.
+    scores[..visible.start].fill(f32::NEG_INFINITY);
+    scores[visible.end..].fill(f32::NEG_INFINITY);
+    let mut greatest = [seen.greatest; LANES];
+    for part in scores.chunks_exact(LANES) {
+        for lane in 0..LANES {
+            greatest[lane] = if part[lane] > greatest[lane] { part[lane] } else { greatest[lane] };
+        }
+    }
+    let greatest = greatest.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    let mut sums = [0.0f32; LANES];
+    for part in scores.chunks_exact_mut(LANES) {
+        for lane in 0..LANES {
+            let weight =
+                if part[lane] == f32::NEG_INFINITY { 0.0 } else { exp2(part[lane] - greatest) };
+            part[lane] = weight;
+            sums[lane] += weight;
+        }
+    }
+    let correction = exp2(seen.greatest - greatest);
+    seen.sum = seen.sum.mul_add(correction, in_pairs(sums));
+    if seen.greatest != greatest {
+        so_far.iter_mut().for_each(|x| *x *= correction);
+    }
+    seen.greatest = greatest;
+}
+
+#[inline(always)]
+fn finish_body(so_far: &[f32], sum: f32, out: &mut [f32]) {
+    let inverse = 1.0 / sum;
+    for (out, x) in out.iter_mut().zip(so_far) {
+        *out = x * inverse;
+    }
+}

@@ -1,0 +1,50 @@
+//! Which version of a kernel to run.
+
+use super::matmul::Isa;
+
+/// A version of the kernels that are compiled for several instruction sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Whatever the compiler was told.
+    Portable,
+    /// AVX2, FMA and F16C.
+    Avx2,
+}
+
+impl Level {
+    /// The level that goes with a set of matrix kernels.
+    pub(crate) fn of(isa: Isa) -> Self {
+        // An `Isa` is proof that the machine has the instructions of its name; AVX-512 includes
+        // those of AVX2.
+        if isa.name() == "portable" { Self::Portable } else { Self::Avx2 }
+    }
+}
+
+/// Defines a function that runs an `#[inline(always)]` body in the version of a level.
+macro_rules! versions {
+    ($(#[$meta:meta])* pub(crate) fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:path) => {
+        $(#[$meta])*
+        pub(crate) fn $name(level: $crate::kernels::level::Level, $($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2($($arg: $ty),*) {
+                $body($($arg),*)
+            }
+            match level {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `Level::of` gives this level only where the features are there.
+                $crate::kernels::level::Level::Avx2 => unsafe { avx2($($arg),*) },
+                _ => $body($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use versions;
+
+#[cfg(test)]
+impl Level {
+    /// Every level that this machine can run, for comparing them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Isa::all().into_iter().map(Self::of)
+    }
+}

@@ -1,0 +1,13 @@
+//! Arithmetic on slices, in an order that depends on nothing but the shapes.
+//!
+//! Each kernel is written once, over lanes of 16; the compiler makes one version an instruction
+//! set out of it. Floating-point operations are never reordered, so that all versions give the
+//! same bits.
+
+pub(crate) mod attention;
+pub(crate) mod exp;
+pub(crate) mod gate;
+pub(crate) mod level;
+pub mod matmul;
+pub(crate) mod norm;
+pub(crate) mod rotate;

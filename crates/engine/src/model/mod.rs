@@ -1,0 +1,122 @@
+//! A loaded model: its shape, its packed matrices, its vectors.
+
+mod layers;
+mod tensors;
+
+pub(crate) use layers::{Layer, MatrixId, Weights};
+
+use crate::Error;
+use crate::config::Config;
+use crate::rope::Rotation;
+use plumb_gguf::Gguf;
+use plumb_kv::{BlockShape, Identity, LayerShape};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Version of the layout of K and V within a block (see `kernels::attention`).
+const KV_FORMAT: u32 = 1;
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {}
+
+/// How K and V are stored in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KvType {
+    /// IEEE half precision.
+    #[default]
+    F16,
+}
+
+impl KvType {
+    fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// A model, ready to be run by any number of engines.
+#[derive(Debug)]
+pub struct Model {
+    config: Config,
+    digest: [u8; 32],
+    weights: Weights,
+    rotation: Rotation,
+    rotation_windowed: Rotation,
+}
+
+impl Model {
+    /// Loads a GGUF file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is of a family without a plan, or lacks a tensor or has one
+    /// of the wrong shape.
+    pub fn load(path: &Path, _options: &LoadOptions) -> Result<Arc<Self>, Error> {
+        let gguf = Gguf::open(path)?;
+        let config = Config::read(&gguf)?;
+        let weights = Weights::load(&gguf, &config)?;
+        let divisors = weights.rope_divisors.as_deref();
+        let rotation = |rope: crate::config::RopeBase| {
+            Rotation::new(config.rope_dims, rope.base, rope.scaling, divisors)
+        };
+        let (rotation, rotation_windowed) = (rotation(config.rope), rotation(config.rope_windowed));
+        Ok(Arc::new(Self { digest: gguf.digest(), config, weights, rotation, rotation_windowed }))
+    }
+
+    /// What the metadata says.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// SHA-256 of the model's file.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// The KV blocks that an engine of this model reads and writes.
+    #[must_use]
+    pub fn kv_shape(&self, block_tokens: usize, ty: KvType) -> BlockShape {
+        let bytes = 2 * self.config.kv_width() * block_tokens * ty.bytes();
+        let layers =
+            self.config.windows.iter().map(|&window| LayerShape { bytes, window }).collect();
+        BlockShape { layers, tokens: block_tokens }
+    }
+
+    /// What another instance must agree on before it may exchange KV blocks with this one.
+    #[must_use]
+    pub fn identity(&self, block_tokens: usize, ty: KvType) -> Identity {
+        Identity {
+            model_digest: self.digest,
+            dtype: ty.name().to_owned(),
+            layers: self.config.layers as u32,
+            kv_heads: self.config.kv_heads as u32,
+            head_dim: self.config.head_dim as u32,
+            block_tokens: block_tokens as u32,
+            format_version: KV_FORMAT,
+        }
+    }
+
+    /// Bytes of the packed weight matrices.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The angles of layers with or without a window.
+    pub(crate) fn rotation(&self, windowed: bool) -> &Rotation {
+        if windowed { &self.rotation_windowed } else { &self.rotation }
+    }
+}

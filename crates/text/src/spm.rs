@@ -1,0 +1,103 @@
+//! SentencePiece (`llama` vocabularies): characters are joined by the score of the token that
+//! they would become; what has no token is written as its bytes.
+
+use crate::Error;
+use crate::merge::{Merger, Pairs, Symbol};
+use crate::vocab::{Vocab, byte_token};
+use plumb_gguf::{Array, Gguf, Value};
+
+/// Ids past the vocabulary mean "no token".
+const NO_TOKEN: u32 = u32::MAX;
+
+/// Scores and byte tokens.
+#[derive(Debug)]
+pub(crate) struct Spm {
+    /// Smaller for a higher score.
+    priorities: Vec<u32>,
+    /// The tokens of single bytes.
+    bytes: Box<[u32; 256]>,
+    unknown: Option<u32>,
+}
+
+impl Spm {
+    pub fn read(gguf: &Gguf, count: usize, unknown: Option<u32>) -> Result<Self, Error> {
+        let mut bytes = Box::new([NO_TOKEN; 256]);
+        for (id, text) in gguf.array("tokenizer.ggml.tokens")?.strings().enumerate() {
+            if let Some(byte) = byte_token(text) {
+                bytes[usize::from(byte)] = id as u32;
+            }
+        }
+        Ok(Self { priorities: priorities(gguf, count)?, bytes, unknown })
+    }
+
+    /// Appends the tokens of a text that holds no special token.
+    pub fn encode(&self, vocab: &Vocab, text: &str, merger: &mut Merger, out: &mut Vec<u32>) {
+        // A literal `▁` is a space to SentencePiece.
+        let text = text.replace('▁', " ");
+        merger.clear();
+        for (at, c) in text.char_indices() {
+            let bytes = &text.as_bytes()[at..at + c.len_utf8()];
+            merger.push(at, bytes.len(), vocab.find(bytes).unwrap_or(NO_TOKEN));
+        }
+        for symbol in merger.run(text.as_bytes(), &Scored { spm: self, vocab }) {
+            if symbol.id == NO_TOKEN {
+                let bytes = &text.as_bytes()[symbol.start as usize..][..symbol.len as usize];
+                out.extend(bytes.iter().filter_map(|&byte| self.byte(vocab, byte)));
+            } else {
+                out.push(symbol.id);
+            }
+        }
+    }
+
+    fn byte(&self, vocab: &Vocab, byte: u8) -> Option<u32> {
+        let id = self.bytes[usize::from(byte)];
+        if id != NO_TOKEN { Some(id) } else { vocab.find(&[byte]).or(self.unknown) }
+    }
+}
+
+struct Scored<'a> {
+    spm: &'a Spm,
+    vocab: &'a Vocab,
+}
+
+impl Pairs for Scored<'_> {
+    fn join(&self, text: &[u8], left: &Symbol, right: &Symbol) -> Option<(u32, u32)> {
+        let len = left.len as usize + right.len as usize;
+        let id = self.vocab.find(&text[left.start as usize..][..len])?;
+        Some((self.spm.priorities[id as usize], id))
+    }
+}
+
+/// `tokenizer.ggml.scores`, as numbers that order the other way round; all the same where absent.
+fn priorities(gguf: &Gguf, count: usize) -> Result<Vec<u32>, Error> {
+    let Some(scores) = gguf.get::<Array<'_>>("tokenizer.ggml.scores")? else {
+        return Ok(vec![0; count]);
+    };
+    if scores.len() < count {
+        return Err(Error::Vocabulary(format!("{} scores for {count} tokens", scores.len())));
+    }
+    let score = |value| match value {
+        Value::Float(x) => x as f32,
+        Value::Int(n) => n as f32,
+        _ => 0.0,
+    };
+    Ok(scores.iter().take(count).map(|value| !ordered(score(value))).collect())
+}
+
+/// Bits that compare as the number does; both zeros are one.
+fn ordered(x: f32) -> u32 {
+    let bits = (x + 0.0).to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ordered;
+
+    #[test]
+    fn order_is_kept() {
+        let ascending = [f32::NEG_INFINITY, -1000.0, -1.5, 0.0, 1e-9, 2.0, f32::INFINITY];
+        assert!(ascending.windows(2).all(|w| ordered(w[0]) < ordered(w[1])));
+        assert_eq!(ordered(-0.0), ordered(0.0));
+    }
+}
