@@ -1,4 +1,36 @@
 //! Resident bytes → layers → series → verdict.
 //!
 //! Knows what a byte belongs to and whether its layer grows. Must never know BPF.
+//!
+//! # How a byte finds its layer
+//! One pass over `smaps` gives every mapping with its resident bytes; their sum is the RSS that the
+//! ledger answers for. A mapping is not an owner: adjacent anonymous mappings merge, so a mapping
+//! may hold a thread's stack, an allocator's chunk and raw memory side by side. So owners *claim
+//! ranges* ([`claim`]), most certain first, and a byte belongs to the first claim that holds it:
+//!
+//! 1. images: the `.bss` behind a library's data is `code`, though the kernel calls it anonymous;
+//! 2. thread stacks, found from the thread's own control block;
+//! 3. CPython's object arenas, listed by the interpreter's own table;
+//! 4. heaps of allocators, by their own records; what is live in them is carved out as
+//!    `heap_in_use`, the rest is `heap_retained`;
+//! 5. what no claim holds has the layer of its mapping by kind ([`classify`]): file, shared memory,
+//!    device, anonymous executable (`jit`), and `anonymous` last.
+//!
+//! A mapping with one owner gives it all its resident bytes; a mapping with several is asked page by
+//! page. The difference between RSS and the sum of the layers is printed as the residual: the target
+//! runs on while it is read, and a wrong claim would show there.
 #![forbid(unsafe_code)]
+
+mod beyond;
+pub mod cgroup;
+pub mod claim;
+pub mod classify;
+mod layer;
+mod owners;
+mod rows;
+mod sample;
+pub mod table;
+
+pub use beyond::{Beyond, Kind};
+pub use layer::Layer;
+pub use sample::{Cost, Depth, LayerRow, Mapping, Sample, take};

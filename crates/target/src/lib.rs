@@ -19,8 +19,10 @@ mod error;
 pub mod image;
 pub mod maps;
 pub mod memory;
+pub mod mounts;
 pub mod pagemap;
 pub mod process;
+pub mod residency;
 pub mod select;
 pub mod smaps;
 pub mod status;
@@ -34,6 +36,7 @@ pub use maps::{Map, Permissions};
 pub use memory::{Memory, ReadMemory};
 pub use pagemap::Pagemap;
 pub use process::Process;
+pub use residency::Residency;
 
 /// A half-open range of addresses of the target.
 pub type Range = std::ops::Range<u64>;

@@ -123,6 +123,13 @@ pub fn find(maps: &[Map], address: u64) -> Option<&Map> {
     maps.get(at).filter(|map| map.contains(address))
 }
 
+/// The positions of the mappings that overlap `range`, in sorted maps.
+pub fn overlapping(maps: &[Map], range: &Range) -> std::ops::Range<usize> {
+    let from = maps.partition_point(|map| map.end <= range.start);
+    let to = maps.partition_point(|map| map.start < range.end);
+    from..to.max(from)
+}
+
 /// One line: `start-end perms offset major:minor inode name`.
 pub(crate) fn parse_line(line: &[u8]) -> Option<Map> {
     let mut rest = line;

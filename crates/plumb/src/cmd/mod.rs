@@ -2,6 +2,7 @@
 //! an exit status out.
 
 mod hunt;
+mod mem;
 mod up;
 
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use clap::Subcommand;
 /// Exit status: 0 done, 1 failed, 2 usage (by clap); a subcommand may define more.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Mem(mem::Args),
     Up(up::Args),
     Hunt(hunt::Args),
 }
@@ -18,6 +20,7 @@ pub enum Command {
 impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Mem(args) => mem::run(args),
             Self::Up(args) => up::run(args),
             Self::Hunt(args) => hunt::run(args),
         }

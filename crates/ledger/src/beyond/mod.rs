@@ -1,0 +1,149 @@
+//! Memory that RSS does not show and that still takes the machine down.
+
+mod descriptors;
+mod sockets;
+
+use std::collections::HashMap;
+
+use plumb_target::{Error, Map};
+use serde::{Serialize, Serializer};
+
+use crate::sample::Scene;
+
+/// A kind of memory beyond RSS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Memfds: blocks that this process holds by descriptor and does not have in its RSS.
+    MemfdUnmapped,
+    /// Files of tmpfs, likewise.
+    TmpfsUnmapped,
+    /// Swapped out.
+    Swap,
+    /// Page tables.
+    PageTables,
+    /// Kernel stacks of its threads.
+    KernelStacks,
+    /// Bytes that wait in its sockets.
+    Sockets,
+    /// Pinned by drivers or locked: part of it may be in RSS too, but none of it can be taken back.
+    Pinned,
+    /// Pages of hugetlbfs.
+    Hugetlb,
+}
+
+impl Kind {
+    /// All kinds, in order.
+    pub const ALL: [Self; 8] = [
+        Self::MemfdUnmapped,
+        Self::TmpfsUnmapped,
+        Self::Swap,
+        Self::PageTables,
+        Self::KernelStacks,
+        Self::Sockets,
+        Self::Pinned,
+        Self::Hugetlb,
+    ];
+
+    /// Its name in every output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MemfdUnmapped => "memfd_unmapped",
+            Self::TmpfsUnmapped => "tmpfs_unmapped",
+            Self::Swap => "swap",
+            Self::PageTables => "page_tables",
+            Self::KernelStacks => "kernel_stacks",
+            Self::Sockets => "sockets",
+            Self::Pinned => "pinned",
+            Self::Hugetlb => "hugetlb",
+        }
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// One kind of memory beyond RSS.
+#[derive(Debug, Clone, Serialize)]
+pub struct Beyond {
+    /// What it is.
+    pub kind: Kind,
+    /// Its bytes; `None` where we may not see them.
+    pub bytes: Option<u64>,
+    /// The biggest single holders: files with their descriptors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Item>,
+}
+
+/// One thing that holds memory beyond RSS.
+#[derive(Debug, Clone, Serialize)]
+pub struct Item {
+    /// Its name.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The descriptors that hold it.
+    pub descriptors: Vec<u32>,
+}
+
+/// A kernel stack (`THREAD_SIZE`) is 16 KiB on x86-64 and arm64.
+const KERNEL_STACK: u64 = 16 << 10;
+/// How many holders are named a kind.
+const NAMED: usize = 5;
+
+/// Everything beyond RSS of a process; what costs a walk over descriptors only at full depth.
+pub(crate) fn look(scene: &Scene) -> Result<Vec<Beyond>, Error> {
+    let status = scene.process.status()?;
+    let (mut memfds, mut tmpfs, mut sockets) = (None, None, None);
+    if scene.depth.beyond {
+        if let Some(held) = descriptors::held(&scene.process) {
+            sockets = sockets::queued(&scene.process, &held.sockets);
+            let resident = resident_by_file(scene);
+            memfds = Some(unmapped(held.memfds, &resident));
+            tmpfs = Some(unmapped(held.tmpfs, &resident));
+        }
+    }
+    let swap = scene.entries.iter().map(|entry| entry.usage.swap).sum::<u64>();
+    let plain = |kind, bytes| Beyond { kind, bytes, items: Vec::new() };
+    let files = |kind, items: Option<Vec<Item>>| {
+        let bytes = items.as_ref().map(|items| items.iter().map(|item| item.bytes).sum());
+        let mut items = items.unwrap_or_default();
+        items.retain(|item| item.bytes > 0);
+        items.sort_by_key(|item| std::cmp::Reverse(item.bytes));
+        items.truncate(NAMED);
+        Beyond { kind, bytes, items }
+    };
+    Ok(vec![
+        files(Kind::MemfdUnmapped, memfds),
+        files(Kind::TmpfsUnmapped, tmpfs),
+        plain(Kind::Swap, Some(swap.max(status.vm_swap))),
+        plain(Kind::PageTables, Some(status.vm_pte)),
+        plain(Kind::KernelStacks, Some(u64::from(status.threads) * KERNEL_STACK)),
+        plain(Kind::Sockets, sockets),
+        plain(Kind::Pinned, Some(status.vm_pin + status.vm_lck)),
+        plain(Kind::Hugetlb, Some(status.hugetlb)),
+    ])
+}
+
+/// Resident bytes by inode of memory files. The device number of a memfd is not that of its
+/// mapping's line on every kernel, the inode is.
+fn resident_by_file(scene: &Scene) -> HashMap<u64, u64> {
+    let mut resident = HashMap::new();
+    for entry in scene.entries.iter().filter(|entry| Map::has_file(&entry.map)) {
+        *resident.entry(entry.map.inode).or_insert(0) += entry.usage.rss;
+    }
+    resident
+}
+
+fn unmapped(files: Vec<descriptors::File>, resident: &HashMap<u64, u64>) -> Vec<Item> {
+    files
+        .into_iter()
+        .map(|file| Item {
+            bytes: file.blocks.saturating_sub(resident.get(&file.inode).copied().unwrap_or(0)),
+            name: file.name,
+            descriptors: file.descriptors,
+        })
+        .collect()
+}

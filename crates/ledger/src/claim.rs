@@ -1,0 +1,165 @@
+//! Owners claim ranges; mappings are divided among them.
+
+use std::collections::BTreeMap;
+
+use plumb_target::smaps::Entry;
+use plumb_target::{Range, Residency};
+
+use crate::Layer;
+
+/// A range that one owner holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Its addresses.
+    pub range: Range,
+    /// The layer of its resident bytes that are not carved out.
+    pub layer: Layer,
+    /// What a person calls it.
+    pub name: String,
+    /// Resident bytes of it that belong to another layer, such as live chunks.
+    pub carved: Option<(Layer, u64)>,
+}
+
+/// Claims that do not overlap: the first to come keeps its bytes.
+#[derive(Debug, Default)]
+pub struct Claims {
+    by_start: BTreeMap<u64, Claim>,
+}
+
+impl Claims {
+    /// Takes a claim, or what earlier ones left of it. What is carved out stays whole with the first
+    /// piece that is left; claims with carved bytes do not overlap others in a sound target.
+    pub fn add(&mut self, claim: Claim) {
+        let mut carved = claim.carved;
+        for range in self.free_in(&claim.range) {
+            let piece = Claim { range, carved: carved.take(), ..claim.clone() };
+            self.by_start.insert(piece.range.start, piece);
+        }
+    }
+
+    /// The parts of `range` that nobody has claimed.
+    pub fn free_in(&self, range: &Range) -> Vec<Range> {
+        let mut free = Vec::new();
+        let mut at = range.start;
+        for taken in self.within(range) {
+            if taken.range.start > at {
+                free.push(at..taken.range.start);
+            }
+            at = at.max(taken.range.end);
+        }
+        if at < range.end {
+            free.push(at..range.end);
+        }
+        free
+    }
+
+    /// The claims that overlap `range`, in order.
+    pub fn within(&self, range: &Range) -> impl Iterator<Item = &Claim> {
+        let before = self.by_start.range(..range.start).next_back();
+        let before = before.map(|(_, claim)| claim).filter(|claim| claim.range.end > range.start);
+        let end = range.end.max(range.start);
+        before.into_iter().chain(self.by_start.range(range.start..end).map(|(_, claim)| claim))
+    }
+
+    /// The claim that starts at `start`.
+    pub fn at(&self, start: u64) -> Option<&Claim> {
+        self.by_start.get(&start)
+    }
+
+    /// All claims, in order.
+    pub fn all(&self) -> impl Iterator<Item = &Claim> {
+        self.by_start.values()
+    }
+}
+
+/// A piece of a mapping with one owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Its addresses.
+    pub range: Range,
+    /// The claim's first address, or `None` where nobody claims it.
+    pub claim: Option<u64>,
+    /// Its resident bytes.
+    pub resident: u64,
+}
+
+/// Divides a mapping among its claims. `residency` is asked only where a mapping has more than one
+/// owner.
+pub fn divide(
+    entry: &Entry,
+    claims: &Claims,
+    residency: &mut impl FnMut(&Range) -> Residency,
+) -> Vec<Piece> {
+    let whole = entry.map.range();
+    let mut pieces = Vec::new();
+    let mut at = whole.start;
+    for claim in claims.within(&whole) {
+        let (start, end) = (claim.range.start.max(whole.start), claim.range.end.min(whole.end));
+        if start > at {
+            pieces.push(Piece { range: at..start, claim: None, resident: 0 });
+        }
+        pieces.push(Piece { range: start..end, claim: Some(claim.range.start), resident: 0 });
+        at = end;
+    }
+    if at < whole.end {
+        pieces.push(Piece { range: at..whole.end, claim: None, resident: 0 });
+    }
+    if let [only] = pieces.as_mut_slice() {
+        only.resident = entry.usage.rss;
+    } else if entry.usage.rss > 0 {
+        let resident = residency(&whole);
+        for piece in &mut pieces {
+            piece.resident = resident.bytes_in(&piece.range);
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plumb_target::smaps;
+
+    fn claim(range: Range, layer: Layer) -> Claim {
+        Claim { range, layer, name: String::new(), carved: None }
+    }
+
+    #[test]
+    fn the_first_claim_keeps_its_bytes() {
+        let mut claims = Claims::default();
+        claims.add(claim(20..30, Layer::Stacks));
+        claims.add(claim(10..50, Layer::HeapRetained));
+        claims.add(claim(0..100, Layer::Code));
+        let all: Vec<_> = claims.all().map(|c| (c.range.clone(), c.layer)).collect();
+        assert_eq!(
+            all,
+            [
+                (0..10, Layer::Code),
+                (10..20, Layer::HeapRetained),
+                (20..30, Layer::Stacks),
+                (30..50, Layer::HeapRetained),
+                (50..100, Layer::Code),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_mapping_is_divided_by_what_is_resident() {
+        let text = b"10000-20000 rw-p 0 00:00 0 \nRss: 32 kB\n";
+        let entry = &smaps::parse(text).unwrap()[0];
+        let mut claims = Claims::default();
+        let mut asked = 0;
+        let mut ask = |_: &Range| {
+            asked += 1;
+            Residency::of([0x10000..0x16000, 0x1e000..0x20000])
+        };
+        let whole = divide(entry, &claims, &mut ask);
+        assert_eq!(whole, [Piece { range: 0x10000..0x20000, claim: None, resident: 32 << 10 }]);
+        claims.add(claim(0xf000..0x12000, Layer::Stacks));
+        claims.add(claim(0x1f000..0x20000, Layer::Python));
+        let pieces = divide(entry, &claims, &mut ask);
+        let bytes: Vec<_> = pieces.iter().map(|p| (p.claim, p.resident)).collect();
+        assert_eq!(bytes, [(Some(0xf000), 0x2000), (None, 0x5000), (Some(0x1f000), 0x1000)]);
+        assert_eq!(asked, 1);
+    }
+}

@@ -1,0 +1,167 @@
+//! Adds up the pieces of mappings into one row a layer.
+
+use std::collections::HashMap;
+
+use plumb_target::smaps::Entry;
+
+use crate::Layer;
+use crate::claim::{Claims, Piece};
+use crate::classify::describe;
+use crate::sample::{LayerRow, Mapping};
+
+/// How many of a layer's parts are named.
+const BIGGEST: usize = 5;
+
+#[derive(Default)]
+struct Sum {
+    resident: u64,
+    vmas: usize,
+    last_vma: Option<usize>,
+    parts: HashMap<Key, (u64, usize)>,
+}
+
+/// Mappings of one file are one part; everything else is a part by itself.
+#[derive(PartialEq, Eq, Hash, Clone, Copy)]
+enum Key {
+    File((u32, u32), u64),
+    Claim(u64),
+    Vma(usize),
+}
+
+/// The rows while they grow.
+pub(crate) struct Rows<'a> {
+    entries: &'a [Entry],
+    sums: [Sum; Layer::ALL.len()],
+    /// Resident bytes of every claim.
+    claimed: HashMap<u64, (u64, usize)>,
+    clean: u64,
+    dirty: u64,
+}
+
+impl<'a> Rows<'a> {
+    pub fn new(entries: &'a [Entry]) -> Self {
+        Self {
+            entries,
+            sums: std::array::from_fn(|_| Sum::default()),
+            claimed: HashMap::new(),
+            clean: 0,
+            dirty: 0,
+        }
+    }
+
+    /// Adds the pieces of mapping `index`, whose unclaimed bytes are of layer `rest`.
+    pub fn add(&mut self, index: usize, rest: Layer, pieces: &[Piece], claims: &Claims) {
+        let entry = &self.entries[index];
+        for piece in pieces {
+            let claim = piece.claim.and_then(|start| claims.at(start));
+            let layer = claim.map_or(rest, |claim| claim.layer);
+            let key = match claim {
+                Some(claim) => {
+                    let sum = self.claimed.entry(claim.range.start).or_insert((0, index));
+                    sum.0 += piece.resident;
+                    Key::Claim(claim.range.start)
+                }
+                None if entry.map.has_file() => Key::File(entry.map.device, entry.map.inode),
+                None => Key::Vma(index),
+            };
+            self.put(layer, key, index, piece.resident);
+            if let Some((carved, _)) = claim.and_then(|claim| claim.carved) {
+                self.put(carved, key, index, 0);
+            }
+            if layer == Layer::Files {
+                let usage = &entry.usage;
+                self.clean += usage.private_clean + usage.shared_clean;
+                self.dirty += usage.private_dirty + usage.shared_dirty;
+            }
+        }
+    }
+
+    fn put(&mut self, layer: Layer, key: Key, vma: usize, resident: u64) {
+        let sum = &mut self.sums[layer.index()];
+        sum.resident += resident;
+        if sum.last_vma != Some(vma) {
+            sum.vmas += 1;
+            sum.last_vma = Some(vma);
+        }
+        sum.parts.entry(key).or_insert((0, vma)).0 += resident;
+    }
+
+    /// Moves bytes of the owner of mapping `vma` (or of the claim) to the slack of huge pages.
+    pub fn move_to_slack(&mut self, layer: Layer, claim: Option<u64>, vma: usize, bytes: u64) {
+        let key = claim.map_or(Key::Vma(vma), Key::Claim);
+        let from = &mut self.sums[layer.index()];
+        let part = from.parts.entry(key).or_insert((0, vma));
+        let bytes = bytes.min(part.0).min(from.resident);
+        part.0 -= bytes;
+        from.resident -= bytes;
+        if let Some((resident, _)) = claim.and_then(|start| self.claimed.get_mut(&start)) {
+            *resident = resident.saturating_sub(bytes);
+        }
+        self.put(Layer::HugePageSlack, key, vma, bytes);
+    }
+
+    /// Carves what claims carve, and makes the rows.
+    pub fn finish(mut self, claims: &Claims) -> Vec<LayerRow> {
+        for claim in claims.all() {
+            let Some((to, bytes)) = claim.carved else { continue };
+            let Some(&(resident, vma)) = self.claimed.get(&claim.range.start) else { continue };
+            let bytes = bytes.min(resident);
+            let key = Key::Claim(claim.range.start);
+            let from = &mut self.sums[claim.layer.index()];
+            from.resident -= bytes.min(from.resident);
+            if let Some(part) = from.parts.get_mut(&key) {
+                part.0 -= bytes.min(part.0);
+            }
+            self.put(to, key, vma, bytes);
+        }
+        let shown = |layer: &Layer| {
+            let sum = &self.sums[layer.index()];
+            let pair_is_empty = |a: Layer, b: Layer| {
+                self.sums[a.index()].vmas == 0 && self.sums[b.index()].vmas == 0
+            };
+            match layer {
+                Layer::Heap | Layer::Python => sum.vmas > 0,
+                // The unsplit layer stands in place of its pair, or beside one that has bytes.
+                Layer::HeapInUse | Layer::HeapRetained => {
+                    self.sums[Layer::Heap.index()].vmas == 0
+                        || !pair_is_empty(Layer::HeapInUse, Layer::HeapRetained)
+                }
+                Layer::PythonInUse | Layer::PythonFree => {
+                    self.sums[Layer::Python.index()].vmas == 0
+                        || !pair_is_empty(Layer::PythonInUse, Layer::PythonFree)
+                }
+                _ => true,
+            }
+        };
+        Layer::ALL.iter().filter(|l| shown(l)).map(|&layer| self.row(layer, claims)).collect()
+    }
+
+    fn row(&self, layer: Layer, claims: &Claims) -> LayerRow {
+        let sum = &self.sums[layer.index()];
+        let mut parts: Vec<(Key, u64, usize)> =
+            sum.parts.iter().map(|(key, &(bytes, vma))| (*key, bytes, vma)).collect();
+        parts.retain(|(_, bytes, _)| *bytes > 0);
+        parts.sort_unstable_by_key(|&(_, bytes, vma)| (std::cmp::Reverse(bytes), vma));
+        parts.truncate(BIGGEST);
+        let files = layer == Layer::Files;
+        LayerRow {
+            layer,
+            resident_bytes: sum.resident,
+            vmas: sum.vmas,
+            clean_bytes: files.then_some(self.clean),
+            dirty_bytes: files.then_some(self.dirty),
+            biggest: parts.into_iter().map(|part| self.mapping(part, claims)).collect(),
+        }
+    }
+
+    fn mapping(&self, (key, bytes, vma): (Key, u64, usize), claims: &Claims) -> Mapping {
+        let map = &self.entries[vma].map;
+        let (name, start) = match key {
+            Key::Claim(start) => {
+                (claims.at(start).map_or_else(String::new, |c| c.name.clone()), start)
+            }
+            Key::File(..) | Key::Vma(_) => (describe(map), map.start),
+        };
+        Mapping { name, start, resident_bytes: bytes }
+    }
+}
