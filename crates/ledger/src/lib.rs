@@ -29,7 +29,9 @@ mod layer;
 mod owners;
 mod rows;
 mod sample;
+pub mod series;
 pub mod table;
+pub mod verdict;
 
 pub use beyond::{Beyond, Kind};
 pub use layer::Layer;

@@ -1,0 +1,208 @@
+//! Verdicts on series whose truth is known, looked at as a watch does: after every second.
+
+use plumb_ledger::series::{Point, Series};
+use plumb_ledger::verdict::{Kind, Nature, Verdict, judge};
+use proptest::prelude::{prop, prop_assert, proptest};
+use proptest::test_runner::Config;
+
+const MB: f64 = 1e6;
+
+/// A small, seeded generator: the same series for the same seed, everywhere.
+struct Noise(u64);
+
+impl Noise {
+    /// Uniform in -1..1.
+    fn uniform(&mut self) -> f64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+
+    /// Roughly normal, standard deviation 1.
+    fn normal(&mut self) -> f64 {
+        (0..6).map(|_| self.uniform()).sum::<f64>() / 2.0_f64.sqrt()
+    }
+}
+
+/// Watches `bytes_at(t)` once a second for `seconds`, judging after every look.
+fn watch(seconds: usize, mut bytes_at: impl FnMut(f64) -> f64) -> Vec<Verdict> {
+    let mut series = Series::default();
+    (0..=seconds)
+        .map(|t| {
+            let time_s = t as f64;
+            series.push(Point { time_s, bytes: bytes_at(time_s).max(0.0) });
+            judge(&series, Nature::Held)
+        })
+        .collect()
+}
+
+fn first_leak(verdicts: &[Verdict]) -> Option<usize> {
+    verdicts.iter().position(|v| v.leak == Some(true))
+}
+
+fn never(name: &str, verdicts: &[Verdict]) {
+    if let Some(at) = first_leak(verdicts) {
+        panic!("{name}: called a leak after {at} s: {:?}", verdicts[at]);
+    }
+}
+
+fn at_the_end(verdicts: &[Verdict]) -> &Verdict {
+    verdicts.last().expect("something was watched")
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 24, ..Config::default() })]
+
+    #[test]
+    fn flat_with_noise_is_never_a_leak(
+        seed in 0u64.., level in 1e6..1e10, noise in 0.0..0.2f64, memory in 0.0..0.9f64,
+    ) {
+        // `memory` makes the noise autocorrelated, on which tests of significance fail.
+        let (mut random, mut off) = (Noise(seed), 0.0);
+        let verdicts = watch(400, |_| {
+            off = memory * off + (1.0 - memory * memory).sqrt() * random.normal();
+            level * (1.0 + noise * off)
+        });
+        prop_assert!(first_leak(&verdicts).is_none(), "{:?}", verdicts[first_leak(&verdicts).unwrap()]);
+    }
+
+    #[test]
+    fn steady_growth_is_a_leak_in_bounded_time(
+        seed in 0u64.., rate in 0.5..50.0f64, noise in 0.0..8.0f64,
+    ) {
+        let mut random = Noise(seed);
+        let verdicts = watch(400, |t| (200.0 + rate * t + noise * random.normal()) * MB);
+        // Noise of one deviation is outgrown after so many seconds.
+        let bound = 60.0 + 20.0 * noise / rate;
+        let at = first_leak(&verdicts);
+        prop_assert!(at.is_some_and(|at| (at as f64) < bound.min(400.0)), "{at:?}, bound {bound}");
+        let last = at_the_end(&verdicts);
+        prop_assert!(last.leak == Some(true), "{last:?}");
+        let slope = last.bytes_per_s.expect("a rate");
+        prop_assert!((slope - rate * MB).abs() < 0.1 * rate * MB + 0.05 * noise * MB, "{last:?}");
+    }
+
+    #[test]
+    fn when_growth_stops_the_judgement_is_withdrawn_within_one_window(
+        seed in 0u64.., rate in 0.5..50.0f64, grows in 60usize..200,
+    ) {
+        let mut random = Noise(seed);
+        let end = grows as f64;
+        let verdicts = watch(3 * grows, |t| (100.0 + rate * t.min(end) + 0.05 * random.normal()) * MB);
+        prop_assert!(verdicts[grows].leak == Some(true), "{:?}", verdicts[grows]);
+        let late = verdicts[2 * grows..].iter().find(|v| v.leak == Some(true));
+        prop_assert!(late.is_none(), "{late:?}");
+        let last = at_the_end(&verdicts);
+        prop_assert!(last.leak == Some(false), "{last:?}");
+    }
+
+    #[test]
+    fn any_series_at_all_is_judged_without_panic(
+        points in prop::collection::vec((prop::num::f64::ANY, prop::num::f64::ANY), 0..200),
+    ) {
+        let series: Series = points.into_iter().collect();
+        let _any = judge(&series, Nature::Held);
+    }
+
+    #[test]
+    fn bursts_are_a_leak(seed in 0u64.., rate in 0.5..20.0f64, every in 1usize..10) {
+        let every = every as f64;
+        let mut random = Noise(seed);
+        let verdicts = watch(400, |t| {
+            (80.0 + rate * every * (t / every).floor() + 0.2 * random.uniform()) * MB
+        });
+        let at = first_leak(&verdicts);
+        prop_assert!(at.is_some_and(|at| at < 200), "{at:?} for bursts every {every} s");
+        prop_assert!(at_the_end(&verdicts).leak == Some(true));
+    }
+
+    #[test]
+    fn a_leak_under_a_sawtooth_is_found(
+        seed in 0u64.., rate in 0.5..10.0f64, height in 1.0..60.0f64, period in 3.0..25.0f64,
+    ) {
+        let mut random = Noise(seed);
+        let verdicts = watch(900, |t| {
+            (50.0 + rate * t + height * (t / period).fract() + 0.1 * random.uniform()) * MB
+        });
+        prop_assert!(at_the_end(&verdicts).leak == Some(true), "{:?}", at_the_end(&verdicts));
+    }
+
+    #[test]
+    fn a_sawtooth_alone_is_none(
+        seed in 0u64.., height in 1.0..200.0f64, period in 3.0..18.0f64,
+    ) {
+        let mut random = Noise(seed);
+        let verdicts = watch(600, |t| {
+            (50.0 + height * (t / period).fract() + 0.1 * random.uniform()) * MB
+        });
+        prop_assert!(first_leak(&verdicts).is_none(), "{:?}", verdicts[first_leak(&verdicts).unwrap()]);
+        prop_assert!(at_the_end(&verdicts).leak == Some(false), "{:?}", at_the_end(&verdicts));
+    }
+
+    #[test]
+    fn warming_up_is_none(size in 5.0..2000.0f64, slowness in 2.0..20.0f64) {
+        let verdicts = watch(300, |t| (30.0 + size * (1.0 - (-t / slowness).exp())) * MB);
+        prop_assert!(first_leak(&verdicts).is_none(), "{:?}", verdicts[first_leak(&verdicts).unwrap()]);
+        prop_assert!(at_the_end(&verdicts).leak == Some(false), "{:?}", at_the_end(&verdicts));
+    }
+}
+
+#[test]
+fn a_cache_that_fills_and_stops_is_none() {
+    for fills in [4.0_f64, 8.0, 12.0, 16.0] {
+        let verdicts = watch(60, |t| (20.0 + 200.0 * (t / fills).min(1.0)) * MB);
+        never(&format!("filled in {fills} s"), &verdicts);
+        assert_eq!(at_the_end(&verdicts).leak, Some(false), "{:?}", at_the_end(&verdicts));
+        assert_ne!(at_the_end(&verdicts).kind, Kind::Growing);
+    }
+}
+
+#[test]
+fn one_step_is_none() {
+    let verdicts = watch(120, |t| if t < 50.0 { 30.0 * MB } else { 300.0 * MB });
+    never("a step", &verdicts);
+    assert_eq!(verdicts[70].kind, Kind::Step);
+    assert_eq!(at_the_end(&verdicts).leak, Some(false));
+}
+
+#[test]
+fn a_fast_leak_is_called_within_half_a_minute() {
+    for rate in [0.5, 1.0, 8.0] {
+        let verdicts = watch(60, |t| (50.0 + rate * t) * MB);
+        let at = first_leak(&verdicts).expect("a leak");
+        assert!(at <= 30, "{rate} MB/s took {at} s");
+        let [low, high] = verdicts[60].interval.expect("an interval");
+        assert!(low <= rate * MB * 1.01 && rate * MB * 0.99 <= high, "{low} to {high}");
+    }
+}
+
+#[test]
+fn a_leak_after_an_hour_of_nothing_is_called_within_a_minute() {
+    let mut random = Noise(1);
+    let verdicts =
+        watch(3720, |t| (500.0 + 0.2 * random.normal() + (t - 3600.0).max(0.0) * 2.0) * MB);
+    never("the hour", &verdicts[..3600]);
+    assert!(first_leak(&verdicts).is_some_and(|at| at <= 3660), "{:?}", first_leak(&verdicts));
+}
+
+#[test]
+fn a_large_start_does_not_hide_a_steady_leak() {
+    let verdicts = watch(400, |t| (400.0 * (1.0 - (-t / 3.0).exp()) + t) * MB);
+    assert_eq!(at_the_end(&verdicts).leak, Some(true), "{:?}", at_the_end(&verdicts));
+}
+
+#[test]
+fn harmless_growth_keeps_its_rate() {
+    let series: Series = (0..60).map(|t| (f64::from(t), f64::from(t) * 4.0 * MB)).collect();
+    let verdict = judge(&series, Nature::Harmless("clean file pages can be read again"));
+    assert_eq!((verdict.kind, verdict.leak), (Kind::Growing, Some(false)));
+    assert!((verdict.bytes_per_s.expect("a rate") - 4.0 * MB).abs() < 1.0);
+    assert!(verdict.why.contains("read again"));
+}
+
+#[test]
+fn before_there_is_enough_it_says_how_much_is_missing() {
+    let verdicts = watch(10, |t| t * 8.0 * MB);
+    assert_eq!((at_the_end(&verdicts).kind, at_the_end(&verdicts).leak), (Kind::Undecided, None));
+    assert!(at_the_end(&verdicts).why.contains("10 s longer"), "{:?}", at_the_end(&verdicts));
+}
