@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use plumb_region::Region;
 
 use super::connection::{Connection, Order};
+use super::message::Refusal;
 use super::options::{PeerAddress, PullerOptions, Transport, Transports};
 use super::plan::Plan;
 use super::pulling::{Progress, PullError, Pulled};
@@ -122,10 +123,13 @@ impl Peer {
             Ok(pulled) => self.counts.pulled(pulled.transport, pulled.bytes),
             Err(error) => self.counts.fail(error),
         }
-        let refused = matches!(&result, Err(PullError::Refused { .. }));
+        let no_lease = matches!(
+            &result,
+            Err(PullError::Refused { refusal: Refusal::UnknownLease | Refusal::EndedLease, .. })
+        );
         job.progress.end(result);
-        // A copy was confirmed by the release; where the peer said no, there is nothing to release.
-        if !by_copy && !refused {
+        // A copy was confirmed by the release.
+        if !by_copy && !no_lease {
             self.release(&job.lease);
         }
         self.side.claims.lock().remove(&job.lease.request_id);

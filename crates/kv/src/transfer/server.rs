@@ -20,6 +20,8 @@ use super::shared;
 use super::tally::ServeCounts;
 use crate::{Leases, Pool};
 
+const BACKLOG: i32 = 1024;
+
 /// What kept the serving side from starting.
 #[derive(Debug, thiserror::Error)]
 #[error("KV side channel on {address}: {step}: {source}; is the port taken?")]
@@ -74,6 +76,8 @@ impl Server {
         let failed = |step| move |source| ServerError { address: bind, step, source };
         let listener = TcpListener::bind(bind).map_err(failed("bind"))?;
         listener.set_nonblocking(true).map_err(failed("listen"))?;
+        // With std's 128, a crowd makes a peer's connect wait a second for its next SYN.
+        rustix::net::listen(&listener, BACKLOG).map_err(|e| failed("listen")(e.into()))?;
         let address = listener.local_addr().map_err(failed("listen"))?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|e| failed("eventfd")(e.into()))?;
         let counts = ServeCounts::default();
