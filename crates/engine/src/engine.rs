@@ -7,11 +7,13 @@ use crate::kernels::attention::{CHUNK, Scratch, TILE_ROWS};
 use crate::kernels::level::Level;
 use crate::kernels::matmul::Isa;
 use crate::model::{KvType, Model};
-use crate::plan::{self, Limits, Plan};
+use crate::plan::{self, Limits, Plan, PlanReport};
 use crate::run::{Own, Row, Step, TileOf};
 use crate::threads::Team;
 use plumb_kv::Pool;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// What an engine is built for. Its memory is fixed by these numbers.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub struct EngineOptions {
     pub max_context: usize,
     /// Tokens of a KV block: 16, 32 or 64.
     pub block_tokens: usize,
+    /// Whether to measure the time of each operation: some 50 ns of each.
+    pub profile: bool,
     /// The CPU of each thread; the first is the caller's. Empty: the system's choice.
     pub cpus: Vec<usize>,
 }
@@ -41,6 +45,7 @@ impl Default for EngineOptions {
             max_logit_rows: 32,
             max_context: 4096,
             block_tokens: 16,
+            profile: false,
             cpus: Vec::new(),
         }
     }
@@ -60,6 +65,8 @@ pub struct Engine {
     logit_rows: Vec<u32>,
     tiles: Vec<TileOf>,
     block_bytes: usize,
+    /// Of each operation, in all steps; empty unless the options ask for it.
+    times: Vec<AtomicU64>,
 }
 
 impl Engine {
@@ -86,6 +93,7 @@ impl Engine {
             logit_rows: Vec::with_capacity(options.max_logit_rows),
             tiles: Vec::with_capacity(tiles),
             block_bytes,
+            times: plan.ops.iter().filter(|_| options.profile).map(|_| AtomicU64::new(0)).collect(),
             plan,
             model,
             options,
@@ -131,14 +139,33 @@ impl Engine {
             block_tokens: self.options.block_tokens,
             own: &self.own,
         };
+        let times = &self.times;
         self.team.run(&|me| {
-            for op in &step.plan.ops {
-                step.run(op, me);
+            for (index, op) in step.plan.ops.iter().enumerate() {
+                match times.get(index).filter(|_| me.index == 0) {
+                    Some(time) => measure(time, || step.run(op, me)),
+                    None => step.run(op, me),
+                }
             }
         });
         let logits = self.plan.logits;
         let floats = self.arena.floats(logits.offset, self.logit_rows.len() * logits.width);
         Ok(Logits::new(floats, logits.width))
+    }
+
+    /// The plan, what it costs, and, where the options ask for it, how long each operation took.
+    #[must_use]
+    pub fn explain(&self) -> PlanReport {
+        let nanos = |time: &AtomicU64| Duration::from_nanos(time.load(Ordering::Relaxed));
+        let times: Vec<_> = self.times.iter().map(nanos).collect();
+        PlanReport {
+            ops: plan::ops(&self.plan, &self.model, &times),
+            buffers: plan::buffers(&self.plan),
+            arena_bytes: self.plan.arena,
+            scratch_bytes: Scratch::bytes(self.model.config().head_dim),
+            weight_bytes: self.model.weight_bytes(),
+            kernels: self.isa.name(),
+        }
     }
 
     fn check(
@@ -213,6 +240,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// Adds the time of `run` to `time`.
+fn measure(time: &AtomicU64, run: impl FnOnce()) {
+    let start = Instant::now();
+    run();
+    time.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
 }
 
 fn check(model: &Model, options: &EngineOptions) -> Result<(), Error> {

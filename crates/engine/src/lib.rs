@@ -23,4 +23,5 @@ pub use engine::{Engine, EngineOptions};
 pub use error::{BatchError, Error};
 pub use family::{Family, Gate, Pairing};
 pub use model::{KvType, LoadOptions, Model};
+pub use plan::{BufferReport, OpReport, PlanReport};
 pub use rope::Scaling;

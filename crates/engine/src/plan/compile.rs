@@ -55,7 +55,7 @@ impl Compiler<'_> {
         }
         let (floats, quantised) = self.norm(rows, NormOf::Output, x, residual);
         let head = model.weights().head;
-        self.multiply(rows, floats, quantised, &[("logits", head)])[0]
+        self.multiply((rows, "head".into()), (floats, quantised), &[("logits", head)])[0]
     }
 
     fn joins(&self, y: Floats) -> Residual {
@@ -73,7 +73,7 @@ impl Compiler<'_> {
         let rows = RowSet::Batch;
         let (floats, quantised) = self.norm(rows, NormOf::Attention(layer), x, residual);
         let matrices = [("q", weights.q), ("k", weights.k), ("v", weights.v)];
-        let outs = self.multiply(rows, floats, quantised, &matrices);
+        let outs = self.multiply((rows, format!("{layer} q k v")), (floats, quantised), &matrices);
         let (q, k, v) = (outs[0], outs[1], outs[2]);
         self.push(rows, Kind::Heads { layer, q, k, v, turns });
         let out = self.floats("attended", rows, q.width);
@@ -94,7 +94,7 @@ impl Compiler<'_> {
         let quantised = self.quantised(rows, attended.width);
         self.push(rows, Kind::Quantise { floats: attended, quantised });
         let output = self.model.weights().layers[layer].output;
-        self.multiply(rows, attended, quantised, &[("y", output)])[0]
+        self.multiply((rows, format!("{layer} o")), (attended, quantised), &[("y", output)])[0]
     }
 
     fn feed_forward(
@@ -107,11 +107,12 @@ impl Compiler<'_> {
         let weights = &self.model.weights().layers[layer];
         let (floats, quantised) = self.norm(rows, NormOf::Ffn(layer), x, Some(residual));
         let matrices = [("gate", weights.gate), ("up", weights.up)];
-        let outs = self.multiply(rows, floats, quantised, &matrices);
+        let outs =
+            self.multiply((rows, format!("{layer} gate up")), (floats, quantised), &matrices);
         let (gate, up) = (outs[0], outs[1]);
         let quantised = self.quantised(rows, gate.width);
         self.push(rows, Kind::Gate { gate, up, quantised });
-        self.multiply(rows, gate, quantised, &[("y", weights.down)])[0]
+        self.multiply((rows, format!("{layer} down")), (gate, quantised), &[("y", weights.down)])[0]
     }
 
     fn norm(
@@ -129,9 +130,8 @@ impl Compiler<'_> {
 
     fn multiply(
         &mut self,
-        rows: RowSet,
-        floats: Floats,
-        quantised: Quantised,
+        (rows, label): (RowSet, String),
+        (floats, quantised): (Floats, Quantised),
         matrices: &[(&'static str, MatrixId)],
     ) -> Vec<Floats> {
         let mut products = Vec::new();
@@ -140,7 +140,7 @@ impl Compiler<'_> {
             products.push(Product { matrix, out: self.floats(name, rows, width) });
         }
         let outs = products.iter().map(|product| product.out).collect();
-        self.push(rows, Kind::Multiply { floats, quantised, products });
+        self.push(rows, Kind::Multiply { label, floats, quantised, products });
         outs
     }
 
@@ -200,7 +200,7 @@ impl Kind {
                 see(&mut floats.offset);
                 see(&mut quantised.offset);
             }
-            Self::Multiply { floats, quantised, products } => {
+            Self::Multiply { floats, quantised, products, .. } => {
                 see(&mut floats.offset);
                 see(&mut quantised.offset);
                 products.iter_mut().for_each(|product| see(&mut product.out.offset));

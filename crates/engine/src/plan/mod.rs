@@ -6,11 +6,13 @@
 //! - `explain`: the plan for people.
 
 mod compile;
-pub(crate) mod explain;
+mod explain;
 mod op;
 mod place;
 
 pub(crate) use compile::compile;
+pub use explain::{BufferReport, OpReport, PlanReport};
+pub(crate) use explain::{buffers, ops};
 pub(crate) use op::{Floats, Kind, NormOf, Op, Product, Quantised, Residual, RowSet};
 
 /// The largest sizes of a step, from the engine's options.

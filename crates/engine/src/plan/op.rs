@@ -61,7 +61,7 @@ pub(crate) enum Kind {
     /// `x += residual`, then `floats = norm(x)` and the same quantised.
     Norm { of: NormOf, x: Floats, residual: Option<Residual>, floats: Floats, quantised: Quantised },
     /// Products of the same rows with several matrices.
-    Multiply { floats: Floats, quantised: Quantised, products: Vec<Product> },
+    Multiply { label: String, floats: Floats, quantised: Quantised, products: Vec<Product> },
     /// Biases, norms and rotation of q and k; k and v into the cache.
     Heads { layer: usize, q: Floats, k: Floats, v: Floats, turns: Floats },
     /// Attention of q over the cache.

@@ -79,7 +79,7 @@ impl Step<'_> {
             Kind::Norm { of, x, residual, floats, quantised } => {
                 self.norm(me, rows, (*of, *residual), *x, *floats, *quantised);
             }
-            Kind::Multiply { floats, quantised, products } => {
+            Kind::Multiply { floats, quantised, products, .. } => {
                 self.multiply(me, rows, *floats, *quantised, products);
             }
             Kind::Heads { layer, q, k, v, turns } => self.heads(me, *layer, [*q, *k, *v], *turns),
