@@ -1,9 +1,34 @@
 //! What one core can do at best: bytes multiplied in registers, bytes read from memory.
 
-use crate::PATIENCE;
 use plumb_engine::kernels::matmul::Isa;
+use serde_json::{Value, json};
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long one kind of run is repeated for.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Memory that no cache holds.
+pub const STREAM_BYTES: usize = 96 << 20;
+
+/// The limits of one core.
+pub struct Limits {
+    /// 10⁹ multiply-accumulates of bytes a second.
+    pub int8: f64,
+    /// 10⁹ bytes read a second.
+    pub memory: f64,
+}
+
+impl Limits {
+    /// Measures them, with the instructions that the kernels use.
+    pub fn measure(isa: Isa) -> Self {
+        Self { int8: int8_peak(isa), memory: read_bandwidth(STREAM_BYTES) }
+    }
+
+    pub fn json(&self) -> Value {
+        json!({ "int8_gmac_s": self.int8, "memory_gb_s": self.memory })
+    }
+}
 
 /// Runs this thread on one core.
 pub fn pin(cpu: usize) -> std::io::Result<()> {
@@ -33,7 +58,7 @@ fn thread_seconds() -> f64 {
 }
 
 /// GB/s of summing memory that no cache holds, one thread.
-pub fn read_bandwidth(bytes: usize) -> f64 {
+fn read_bandwidth(bytes: usize) -> f64 {
     let memory = vec![1u64; bytes / 8];
     let seconds = best(|| {
         let mut sums = [0u64; 32];
@@ -48,7 +73,7 @@ pub fn read_bandwidth(bytes: usize) -> f64 {
 }
 
 /// GMAC/s of bytes with 32-bit sums, in registers only, by the instructions that the set has.
-pub fn int8_peak(isa: Isa) -> f64 {
+fn int8_peak(isa: Isa) -> f64 {
     const LOOPS: usize = 100_000;
     let (run, macs): (fn(usize), usize) = match isa.name() {
         #[cfg(target_arch = "x86_64")]
