@@ -45,6 +45,13 @@ impl Deref for ReadBody {
     }
 }
 
+impl ReadBody {
+    /// The bytes, shared without a copy; the budget counts them for as long as `self` lives.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+}
+
 impl BodyReader {
     /// A reader with these limits.
     pub fn new(limits: &Limits) -> Self {

@@ -3,6 +3,7 @@
 
 mod hunt;
 mod mem;
+mod router;
 mod up;
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Mem(mem::Args),
+    Router(router::Args),
     Up(up::Args),
     Hunt(hunt::Args),
 }
@@ -21,6 +23,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Mem(args) => mem::run(args),
+            Self::Router(args) => router::run(args),
             Self::Up(args) => up::run(args),
             Self::Hunt(args) => hunt::run(args),
         }
