@@ -5,6 +5,7 @@ mod hunt;
 mod mem;
 mod router;
 mod up;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ pub enum Command {
     Router(router::Args),
     Up(up::Args),
     Hunt(hunt::Args),
+    Worker(worker::Args),
 }
 
 impl Command {
@@ -26,6 +28,7 @@ impl Command {
             Self::Router(args) => router::run(args),
             Self::Up(args) => up::run(args),
             Self::Hunt(args) => hunt::run(args),
+            Self::Worker(args) => worker::run(args),
         }
     }
 }

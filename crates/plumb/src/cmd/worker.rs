@@ -1,0 +1,157 @@
+//! `plumb worker`: one instance.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use plumb_kv::transfer::{PeerAddress, Transports};
+use plumb_ledger::Depth;
+use plumb_target::Process;
+use plumb_worker::{LoadFailure, Role, WorkerOptions};
+
+/// Serve one instance: the OpenAI API over a model, prefill, decode or both.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A GGUF file.
+    #[arg(long)]
+    model: PathBuf,
+    /// The name that requests give; without it, the file's name without its ending.
+    #[arg(long)]
+    model_name: Option<String>,
+    /// What the instance is for; each can answer every request.
+    #[arg(long, default_value = "both")]
+    role: RoleArg,
+    /// Where HTTP listens.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// Its port; 0 takes a free one.
+    #[arg(long, default_value_t = 8001)]
+    port: u16,
+    /// Where the KV side channel listens; also the host that peers are told.
+    #[arg(long, default_value = "127.0.0.1")]
+    kv_host: String,
+    /// Its port; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    kv_port: u16,
+    /// The way of KV between instances: auto is shared memory on one host, else TCP.
+    #[arg(long, default_value = "auto")]
+    kv_transport: TransportArg,
+    /// HOST:PORT of the side channels that KV may be pulled from; their hosts may also pull from here.
+    #[arg(long, num_args = 1.., value_name = "HOST:PORT")]
+    kv_peer: Vec<PeerAddress>,
+    /// KV blocks of 16 tokens; without it, as many as 512 MiB hold, and at least one context.
+    #[arg(long)]
+    kv_blocks: Option<usize>,
+    /// When a pull fails: compute the prompt here, or answer with an error.
+    #[arg(long, default_value = "recompute")]
+    kv_load_failure: FailureArg,
+    /// Seconds that blocks wait for a peer without a sign of life.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    kv_lease: u64,
+    /// Threads that compute; without it, one for each of --cpus, or of the machine's.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// The CPUs to compute on, such as 0,1.
+    #[arg(long, value_delimiter = ',')]
+    cpus: Vec<usize>,
+    /// Sequences that run at once.
+    #[arg(long, default_value_t = 32)]
+    max_seqs: usize,
+    /// Answers that may wait for a place beyond that; more get a 503.
+    #[arg(long, default_value_t = 1024)]
+    max_waiting: usize,
+    /// Tokens that one step computes at most.
+    #[arg(long, default_value_t = 256)]
+    max_batch_tokens: usize,
+    /// Prompt tokens of a step beside running decodes: what bounds the time between their tokens.
+    #[arg(long, default_value_t = 64)]
+    max_prompt_tokens_beside_decodes: usize,
+    /// Prompt and answer together, in tokens; without it the model's, at most 8192.
+    #[arg(long)]
+    context: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum RoleArg {
+    Prefill,
+    Decode,
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum TransportArg {
+    Auto,
+    Shm,
+    Tcp,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum FailureArg {
+    Recompute,
+    Fail,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    crate::log::start();
+    // Beside the engine's own threads: HTTP, tokenizing, the text of answers.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        };
+        plumb_worker::run(args.into(), Some(Box::new(memory_layers)), shutdown).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// This process's own ledger, by the same code that looks at others.
+fn memory_layers() -> Vec<(String, u64)> {
+    let own = plumb_ledger::take(&Process::own(), Depth::CLASSIFY);
+    let rows = own.map(|sample| sample.layers).unwrap_or_default();
+    rows.into_iter().map(|row| (row.layer.name().to_owned(), row.resident_bytes)).collect()
+}
+
+impl From<Args> for WorkerOptions {
+    fn from(args: Args) -> Self {
+        Self {
+            model: args.model,
+            model_name: args.model_name,
+            role: match args.role {
+                RoleArg::Prefill => Role::Prefill,
+                RoleArg::Decode => Role::Decode,
+                RoleArg::Both => Role::Both,
+            },
+            host: args.host,
+            port: args.port,
+            kv_host: args.kv_host,
+            kv_port: args.kv_port,
+            kv_transport: match args.kv_transport {
+                TransportArg::Auto => Transports::Auto,
+                TransportArg::Shm => Transports::Shm,
+                TransportArg::Tcp => Transports::Tcp,
+            },
+            kv_peers: args.kv_peer,
+            kv_blocks: args.kv_blocks,
+            kv_load_failure: match args.kv_load_failure {
+                FailureArg::Recompute => LoadFailure::Recompute,
+                FailureArg::Fail => LoadFailure::Fail,
+            },
+            kv_lease_seconds: args.kv_lease,
+            threads: args.threads,
+            cpus: args.cpus,
+            max_seqs: args.max_seqs,
+            max_waiting: args.max_waiting,
+            max_batch_tokens: args.max_batch_tokens,
+            max_prompt_tokens_beside_decodes: args.max_prompt_tokens_beside_decodes,
+            context: args.context,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The engine's thread: owns the engine and the scheduler, takes commands, computes step after step.
+//!
+//! Everything else talks to it by [`Command`] and hears from it by [`Event`]. It waits for nobody:
+//! pulls, HTTP and leases live on other threads.
+
+mod job;
+mod keep;
+mod pull;
+mod sample;
+mod step;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
+
+use plumb_engine::Engine;
+use plumb_text::Tokenizer;
+
+pub use job::{Job, Submission};
+pub use keep::Keeper;
+pub use pull::{LoadFailure, Pulls};
+
+use crate::generation::{Event, Failure};
+use crate::metrics::Metrics;
+use crate::scheduler::{Plan, Scheduler, SeqId};
+
+/// While sequences wait for blocks that a lease or a peer's pull holds, they are looked for this
+/// often: such blocks return without a word to this thread.
+const BLOCKED_RETRY: Duration = Duration::from_millis(5);
+
+/// What others ask of the thread.
+#[derive(Debug)]
+pub enum Command {
+    /// A new request.
+    Submit(Box<Submission>),
+    /// Nobody wants the answers of this request any more.
+    Abort(u64),
+    /// Nobody wants more of this answer.
+    Stop(SeqId),
+    /// A pull ended.
+    Pulled(SeqId, Result<(), String>),
+    /// No more work: end after this.
+    Shutdown,
+}
+
+/// The engine's thread, before it is started.
+#[derive(Debug)]
+pub struct Driver {
+    /// Computes.
+    pub engine: Engine,
+    /// Decides what.
+    pub scheduler: Scheduler<Job>,
+    /// What others ask.
+    pub commands: Receiver<Command>,
+    /// Starts pulls.
+    pub pulls: Pulls,
+    /// Grants leases.
+    pub keeper: Keeper,
+    /// Knows which tokens end an answer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// True while this thread lives.
+    pub alive: Arc<AtomicBool>,
+}
+
+/// Tells the others when the thread ends, however it ends.
+struct Alive(Arc<AtomicBool>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Driver {
+    /// Works until [`Command::Shutdown`], or until nobody can ask any more.
+    pub fn run(mut self) {
+        self.alive.store(true, Ordering::Release);
+        let _alive = Alive(Arc::clone(&self.alive));
+        let mut plan = Plan::default();
+        let mut idle = true;
+        while self.take_commands(idle) {
+            self.scheduler.plan(&mut plan);
+            for order in plan.pulls.drain(..) {
+                self.start_pull(order);
+            }
+            self.metrics.census(self.scheduler.census());
+            idle = plan.work.is_empty();
+            if !idle && let Err(error) = self.step(&plan) {
+                tracing::error!(%error, "the engine refused a step; its requests are failed");
+                self.fail_all(&Failure::Engine(error.to_string()));
+            }
+        }
+        self.fail_all(&Failure::ShuttingDown);
+    }
+
+    /// Does what was asked since the last step; waits for something where there is nothing to
+    /// compute. False at the end.
+    fn take_commands(&mut self, idle: bool) -> bool {
+        if idle && !self.wait() {
+            return false;
+        }
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Shutdown) | Err(TryRecvError::Disconnected) => return false,
+                Ok(command) => self.obey(command),
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    fn wait(&mut self) -> bool {
+        let blocked = self.scheduler.census().waiting > 0;
+        let command = if blocked {
+            self.commands.recv_timeout(BLOCKED_RETRY)
+        } else {
+            self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        match command {
+            Ok(Command::Shutdown) | Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(command) => self.obey(command),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        true
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Submit(submission) => self.submit(*submission),
+            Command::Abort(request) => self.abort(|id| id.request == request),
+            Command::Stop(gone) => drop(self.scheduler.abort(|id| id == gone)),
+            Command::Pulled(id, outcome) => self.pulled(id, outcome),
+            Command::Shutdown => {}
+        }
+    }
+
+    fn abort(&mut self, gone: impl Fn(SeqId) -> bool) {
+        let left = self.scheduler.abort(gone);
+        if !left.is_empty() {
+            self.metrics.aborted();
+        }
+    }
+
+    fn fail_all(&mut self, failure: &Failure) {
+        for job in self.scheduler.abort(|_| true) {
+            job.tell(Event::Failed(failure.clone()));
+        }
+    }
+}
