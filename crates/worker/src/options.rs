@@ -70,6 +70,10 @@ pub struct WorkerOptions {
     pub max_batch_tokens: usize,
     /// Prompt tokens of a step in which others decode.
     pub max_prompt_tokens_beside_decodes: usize,
+    /// Whether the engine's plan is logged at the start.
+    pub explain_plan: bool,
+    /// Whether each operation is timed, and the times are logged at the end.
+    pub profile: bool,
     /// Prompt and answer together; `None`: the model's, at most [`DEFAULT_CONTEXT`].
     pub context: Option<usize>,
 }
@@ -104,6 +108,8 @@ impl WorkerOptions {
             max_waiting: 1024,
             max_batch_tokens: 256,
             max_prompt_tokens_beside_decodes: 64,
+            explain_plan: false,
+            profile: false,
             context: None,
         }
     }

@@ -158,6 +158,7 @@ impl Parts {
             tokenizer: Arc::clone(&tokenizer),
             metrics: Arc::clone(&metrics),
             alive: Arc::clone(&alive),
+            explain_plan: options.explain_plan,
         };
         let (engine, engine_ended) = thread.spawn(inbox)?;
         let http = HttpLimits::default();
@@ -208,6 +209,7 @@ struct EngineThread {
     tokenizer: Arc<Tokenizer>,
     metrics: Arc<Metrics>,
     alive: Arc<AtomicBool>,
+    explain_plan: bool,
 }
 
 impl EngineThread {
@@ -223,6 +225,9 @@ impl EngineThread {
             match Engine::new(self.model, self.engine) {
                 Err(error) => drop(built.send(Err(error.into()))),
                 Ok(engine) => {
+                    if self.explain_plan {
+                        tracing::info!("the engine's plan\n{}", engine.explain());
+                    }
                     built.send(Ok(())).ok();
                     let scheduler = Scheduler::new(self.pool, self.limits);
                     let Self { pulls, keeper, tokenizer, metrics, alive, .. } = self;
@@ -261,6 +266,7 @@ fn engine_options(options: &WorkerOptions, context: usize) -> EngineOptions {
         max_logit_rows: options.max_seqs,
         max_context: context,
         block_tokens: BLOCK_TOKENS,
+        profile: options.profile,
         cpus,
     }
 }

@@ -65,6 +65,12 @@ pub struct Args {
     /// Prompt tokens of a step beside running decodes: what bounds the time between their tokens.
     #[arg(long, default_value_t = 64)]
     max_prompt_tokens_beside_decodes: usize,
+    /// Log the engine's plan: every operation, buffer and weight.
+    #[arg(long)]
+    explain_plan: bool,
+    /// Time every operation of the engine, and log the times at the end.
+    #[arg(long)]
+    profile: bool,
     /// Prompt and answer together, in tokens; without it the model's, at most 8192.
     #[arg(long)]
     context: Option<usize>,
@@ -151,6 +157,8 @@ impl From<Args> for WorkerOptions {
             max_waiting: args.max_waiting,
             max_batch_tokens: args.max_batch_tokens,
             max_prompt_tokens_beside_decodes: args.max_prompt_tokens_beside_decodes,
+            explain_plan: args.explain_plan,
+            profile: args.profile,
             context: args.context,
         }
     }

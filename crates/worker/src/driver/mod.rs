@@ -94,6 +94,10 @@ impl Driver {
             }
         }
         self.fail_all(&Failure::ShuttingDown);
+        if self.engine.options().profile {
+            let (steps, tokens) = self.metrics.computed();
+            tracing::info!("where the time went\n{}", self.engine.explain().profile(tokens, steps));
+        }
     }
 
     /// Does what was asked since the last step; waits for something where there is nothing to
