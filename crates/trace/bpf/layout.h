@@ -88,6 +88,7 @@ enum { RULE_END = 1, RULE_BP = 2 };
 struct python_layout {
 	u64 interpreters;  /* address of the pointer to the first interpreter */
 	u32 interp_threads;
+	u32 interp_next;
 	u32 thread_next;
 	u32 thread_id;
 	u32 thread_frame;  /* where the thread's innermost frame, or its cframe, is */
@@ -96,7 +97,6 @@ struct python_layout {
 	u32 frame_code;
 	u32 frame_instr;
 	u32 frame_owner;
-	u32 pad;
 };
 enum { NONE = 0xffffffff };
 

@@ -17,20 +17,33 @@ INLINE int is_known(u64 hash)
 	return map_lookup(&seen, &hash) != 0;
 }
 
-INLINE u64 find_thread(struct python_layout *l, u64 id)
+GLOBAL u64 thread_of(struct python_layout *l, u64 interp, u64 id)
 {
-	u64 interp = 0, thread = 0;
-	if (read_user(&interp, 8, (void *)l->interpreters) || !interp)
+	u64 thread = 0;
+	if (!l || read_user(&thread, 8, (void *)(interp + l->interp_threads)))
 		return 0;
-	if (read_user(&thread, 8, (void *)(interp + l->interp_threads)))
-		return 0;
-	for (int i = 0; i < 256 && thread; i++) {
+	for (int i = 0; i < 512; i++) {
 		u64 owner = 0;
-		if (read_user(&owner, 8, (void *)(thread + l->thread_id)))
+		if (!thread || read_user(&owner, 8, (void *)(thread + l->thread_id)))
 			return 0;
 		if (owner == id)
 			return thread;
 		if (read_user(&thread, 8, (void *)(thread + l->thread_next)))
+			return 0;
+	}
+	return 0;
+}
+
+GLOBAL u64 find_thread(struct python_layout *l, u64 id)
+{
+	u64 interp = 0;
+	if (!l || read_user(&interp, 8, (void *)l->interpreters))
+		return 0;
+	for (int i = 0; i < 16 && interp; i++) {
+		u64 thread = thread_of(l, interp, id);
+		if (thread)
+			return thread;
+		if (read_user(&interp, 8, (void *)(interp + l->interp_next)))
 			return 0;
 	}
 	return 0;
@@ -53,8 +66,10 @@ INLINE u64 thread_state(struct python_layout *l, u32 tid)
 }
 
 /* Copies the thread's Python frames, innermost first, and returns their hash. */
-INLINE u64 python_frames(struct stack *s, u32 tgid, u32 tid)
+GLOBAL u64 python_frames(struct stack *s, u32 tgid, u32 tid)
 {
+	if (!s)
+		return 0;
 	struct python_layout *l = map_lookup(&pythons, &tgid);
 	if (!l)
 		return 0;
@@ -86,7 +101,7 @@ INLINE u64 python_frames(struct stack *s, u32 tgid, u32 tid)
 }
 
 /* The name of the stack, or 0 where a program counter on it has no rule yet. */
-INLINE u64 walk(u32 space, u64 pc, u64 sp, u64 bp, u64 h)
+GLOBAL u64 walk(u32 space, u64 pc, u64 sp, u64 bp, u64 h)
 {
 	u64 end = sp + STACK_MAX - 16;
 	h = mix(h, space);

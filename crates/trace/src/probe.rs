@@ -68,6 +68,7 @@ struct RawRule {
 pub struct PythonLayout {
     pub interpreters: u64,
     pub interp_threads: u32,
+    pub interp_next: u32,
     pub thread_next: u32,
     pub thread_id: u32,
     pub thread_frame: u32,
@@ -76,7 +77,6 @@ pub struct PythonLayout {
     pub frame_code: u32,
     pub frame_instr: u32,
     pub frame_owner: u32,
-    pub pad: u32,
 }
 
 impl PythonLayout {

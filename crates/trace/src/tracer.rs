@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use plumb_target::{Pagemap, Process, maps};
+use plumb_target::{Memory, Pagemap, Process, maps};
 
 use crate::Error;
 use crate::account::{Account, Sizes, StackId};
@@ -11,6 +11,7 @@ use crate::events::{self, Event, Kind, RawStack};
 use crate::frames::Frame;
 use crate::modules::Modules;
 use crate::probe::{Counters, Probe};
+use crate::python::{self, code::Codes};
 use crate::resident::{self, Holding};
 use crate::stacks::{Code, Stack, Stacks, UNKNOWN};
 use crate::symbols::{PerfMap, Symbols};
@@ -23,6 +24,13 @@ struct Image {
     space: Space,
     /// Code was mapped since its maps were read.
     stale: bool,
+    python: Option<Codes>,
+}
+
+impl Image {
+    fn new(stale: bool) -> Self {
+        Self { space: Space::new(), stale, python: None }
+    }
 }
 
 /// A running trace.
@@ -100,9 +108,21 @@ impl Tracer {
         self.next_space += 1;
         self.probe.watch(process.pid(), space, false, self.children)?;
         self.account.watch(process.pid(), brk_end(process));
-        let mut image = Image { space: Space::new(), stale: false };
+        let mut image = Image::new(false);
         image.space.refresh(process, &mut self.modules)?;
         self.images.insert(space, image);
+        self.find_python(process, space)
+    }
+
+    /// Has the frames of a process's interpreter read, if it runs one.
+    fn find_python(&mut self, process: &Process, space: u32) -> Result<(), Error> {
+        let Some(image) = self.images.get_mut(&space) else { return Ok(()) };
+        if image.python.is_none()
+            && let Some(interpreter) = python::layout::find(process)
+        {
+            image.python = Some(Codes::new(interpreter));
+            self.probe.set_python(process.pid(), interpreter.frames)?;
+        }
         Ok(())
     }
 
@@ -147,7 +167,7 @@ impl Tracer {
                 self.parents.insert(event.args[0] as u32, event.tgid);
             }
             Kind::Exec => {
-                self.images.insert(event.space, Image { space: Space::new(), stale: true });
+                self.images.insert(event.space, Image::new(true));
             }
             Kind::Exit => self.probe.forget(event.tgid),
             _ => {}
@@ -169,7 +189,10 @@ impl Tracer {
             && let Ok(process) = Process::open(event.tgid)
         {
             image.stale = image.space.refresh(&process, &mut self.modules).is_err();
+            // Without it stacks are only poorer.
+            self.find_python(&process, event.space).ok();
         }
+        let Some(image) = self.images.get_mut(&event.space) else { return UNKNOWN };
         let unwound = image.space.unwind(raw);
         for (pc, rule) in &unwound.rules {
             self.probe.teach(event.space, *pc, *rule);
@@ -186,11 +209,11 @@ impl Tracer {
     fn keep(
         &mut self,
         event: &Event,
-        _raw: &RawStack<'_>,
+        raw: &RawStack<'_>,
         unwound: &unwind::Unwound,
         name: u64,
     ) -> StackId {
-        let Some(image) = self.images.get(&event.space) else { return UNKNOWN };
+        let Some(image) = self.images.get_mut(&event.space) else { return UNKNOWN };
         let mut native = Vec::with_capacity(unwound.pcs.len());
         for (i, pc) in unwound.pcs.iter().enumerate() {
             native.push(match image.space.place(*pc, i > 0) {
@@ -205,7 +228,12 @@ impl Tracer {
                     .map_or(Code::Unknown, |name| Code::Jit(Some(name.to_owned()))),
             });
         }
-        let stack = Stack { native, python: Vec::new(), complete: unwound.complete };
+        let memory = Process::open(event.tgid).ok().and_then(|p| Memory::open(&p).ok());
+        let python = match (&mut image.python, memory) {
+            (Some(codes), Some(memory)) => codes.frames(&raw.python, &memory),
+            _ => Vec::new(),
+        };
+        let stack = Stack { native, python, complete: unwound.complete };
         self.stacks.insert(name, || stack)
     }
 
@@ -254,7 +282,7 @@ impl Tracer {
                 Code::Unknown => frames.push(Frame::unknown()),
             }
         }
-        frames
+        python::merge::merge(frames, &stack.python)
     }
 
     /// What the programs counted.

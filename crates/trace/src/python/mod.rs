@@ -1,4 +1,13 @@
 //! Python frames: where an interpreter keeps them, and what they mean.
+//!
+//! The BPF side copies the chain of frames at the moment of the event, as addresses of code objects
+//! and places in them. Code objects do not change and live long, so their names are read later, by
+//! [`code`]. [`merge`] puts them where they ran: between the native frames.
+
+pub mod code;
+pub mod layout;
+pub mod lines;
+pub mod merge;
 
 /// One frame of Python source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
