@@ -8,10 +8,14 @@
 //! culprits by stack, hooks, advice. How it is shown is [`report`]'s affair alone.
 #![forbid(unsafe_code)]
 
+mod cost;
+mod culprits;
 mod error;
+mod growth;
 mod report;
 mod run;
 
 pub use error::Error;
+pub use growth::{Track, Verdict};
 pub use report::{Cost, Culprit, Report};
 pub use run::{Options, Progress, run};

@@ -3,6 +3,8 @@
 use plumb_trace::Frame;
 use serde::Serialize;
 
+use crate::growth::{Track, Verdict};
+
 /// One stack and what it still holds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Culprit {
@@ -43,7 +45,7 @@ pub struct Cost {
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// As `plumb watch` gives it, with `pid`.
-    pub verdict: serde_json::Value,
+    pub verdict: Verdict,
     /// Biggest first.
     pub culprits: Vec<Culprit>,
     /// As `plumb hooks` gives them.
@@ -56,4 +58,6 @@ pub struct Report {
     pub cost: Cost,
     /// Seconds watched.
     pub seconds: f64,
+    /// Every layer over the hunt.
+    pub layers: Vec<Track>,
 }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use plumb_target::Process;
 use plumb_trace::Tracer;
 
-use crate::Error;
-use crate::report::{Cost, Culprit, Report};
+use crate::culprits;
+use crate::growth::Growth;
+use crate::report::{Cost, Report};
+use crate::{Error, cost};
 
 /// What to hunt and for how long.
 #[derive(Debug, Clone)]
@@ -20,79 +22,133 @@ pub struct Options {
     pub time: Duration,
 }
 
-/// What a hunt is doing, told a few times a second.
-#[derive(Debug, Clone, Copy)]
+/// What a hunt is doing, told about once a second.
+#[derive(Debug, Clone)]
 pub struct Progress {
     /// Seconds left.
     pub left_s: f64,
+    /// What it looks at.
+    pub floor: String,
     /// Events so far.
     pub events: u64,
     /// Events lost so far.
     pub lost: u64,
+    /// Share of a core that the hunt itself takes.
+    pub cores: f64,
 }
 
-/// Hunts until the time is up, the targets have ended, or `stop` is set.
+/// How often the ring is emptied: fewer wake-ups are cheaper, and the ring holds seconds.
+const PUMP: Duration = Duration::from_millis(100);
+/// Looking costs at most one part in this of the time.
+const BUDGET: u32 = 40;
+
+/// Hunts until the time is up, the targets have ended, or `stop` is set. `attached` is called when
+/// nothing more can be missed.
 ///
 /// # Errors
 /// No permission, or targets that are gone before the attach.
 pub fn run(
     options: &Options,
     stop: &AtomicBool,
+    attached: impl FnOnce(),
     mut tell: impl FnMut(Progress),
 ) -> Result<Report, Error> {
     let started = Instant::now();
-    let mut tracer = Tracer::attach(&options.roots, options.children)?;
-    let mut next_sample = started;
-    while started.elapsed() < options.time && !stop.load(Ordering::Relaxed) && tracer.any_alive() {
-        tracer.pump(Duration::from_millis(100));
-        if Instant::now() >= next_sample {
-            let before = Instant::now();
-            tracer.sample();
-            next_sample = Instant::now() + (before.elapsed() * 50).max(Duration::from_secs(1));
-            let counters = tracer.counters();
-            let left = options.time.saturating_sub(started.elapsed());
-            tell(Progress {
-                left_s: left.as_secs_f64(),
-                events: counters.events,
-                lost: counters.lost,
-            });
+    let cpu = cost::cpu_seconds();
+    let mut hunt = Hunt {
+        tracer: Tracer::attach(&options.roots, options.children)?,
+        growth: Growth::default(),
+        started,
+        cpu,
+        next_look: started,
+    };
+    attached();
+    hunt.look();
+    while started.elapsed() < options.time && !stop.load(Ordering::Relaxed) {
+        let left = options.time.saturating_sub(started.elapsed());
+        hunt.tracer.pump(PUMP.min(left));
+        if Instant::now() >= hunt.next_look {
+            if !hunt.tracer.any_alive() {
+                break;
+            }
+            hunt.look();
+            tell(hunt.progress(options.time));
         }
     }
-    tracer.pump(Duration::ZERO);
-    tracer.sample();
-    Ok(report(&mut tracer, started.elapsed()))
+    hunt.tracer.pump(Duration::ZERO);
+    hunt.look();
+    let root = options.roots.first().map_or(0, Process::pid);
+    Ok(hunt.report(root))
 }
 
-fn report(tracer: &mut Tracer, watched: Duration) -> Report {
-    let holdings = tracer.holdings();
-    let total: u64 = holdings.iter().map(|h| h.resident).sum();
-    let culprits = holdings
-        .iter()
-        .filter(|h| h.resident > 0)
-        .take(20)
-        .map(|h| Culprit {
-            pid: h.pid,
-            outstanding_bytes: h.resident,
-            older_bytes: 0,
-            count: h.count,
-            share: (total > 0).then(|| h.resident as f64 / total as f64),
-            age_s: None,
-            frames: tracer.frames(h.stack),
-        })
-        .collect();
-    let counters = tracer.counters();
-    Report {
-        verdict: serde_json::Value::Null,
-        culprits,
-        hooks: serde_json::Value::Null,
-        advice: Vec::new(),
-        lost_events: counters.lost,
-        cost: Cost {
+struct Hunt {
+    tracer: Tracer,
+    growth: Growth,
+    started: Instant,
+    cpu: f64,
+    next_look: Instant,
+}
+
+impl Hunt {
+    /// Samples residency and layers, and decides what else must be switched on.
+    fn look(&mut self) {
+        let before = Instant::now();
+        self.tracer.sample();
+        let time_s = self.started.elapsed().as_secs_f64();
+        self.growth.sample(&self.tracer.alive(), time_s);
+        self.touch_when_needed();
+        self.next_look = Instant::now() + (before.elapsed() * BUDGET).max(Duration::from_secs(1));
+    }
+
+    /// Growth that no mapping since the attach explains is growth of older ranges: sample who
+    /// touches them.
+    fn touch_when_needed(&mut self) {
+        let held: u64 = self.tracer.holdings().iter().map(|h| h.resident).sum();
+        let grown = self.growth.grown_in_all();
+        if grown.saturating_sub(held) > (grown / 10).max(1 << 20) {
+            // A refusal leaves the older ranges without touchers, which the report shows.
+            self.tracer.sample_faults().ok();
+        }
+    }
+
+    fn progress(&self, time: Duration) -> Progress {
+        let counters = self.tracer.counters();
+        Progress {
+            left_s: time.saturating_sub(self.started.elapsed()).as_secs_f64(),
+            floor: if self.tracer.samples_faults() { "mappings, page faults" } else { "mappings" }
+                .to_owned(),
             events: counters.events,
-            stacks_copied: counters.copied,
-            counted_in_kernel: counters.paired,
-            ..Cost::default()
-        },
-        seconds: watched.as_secs_f64(),
+            lost: counters.lost,
+            cores: self.cores(),
+        }
+    }
+
+    fn cores(&self) -> f64 {
+        (cost::cpu_seconds() - self.cpu) / self.started.elapsed().as_secs_f64().max(1e-3)
+    }
+
+    fn report(mut self, root: u32) -> Report {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let (cpu_s, cores) = (cost::cpu_seconds() - self.cpu, self.cores());
+        let verdict = self.growth.verdict(root);
+        let culprits = culprits::name(&mut self.tracer, &verdict, cost::monotonic_ns());
+        let counters = self.tracer.counters();
+        Report {
+            verdict,
+            culprits,
+            hooks: serde_json::json!({}),
+            advice: Vec::new(),
+            lost_events: counters.lost,
+            cost: Cost {
+                cpu_s,
+                cores,
+                rss_bytes: cost::own_rss(),
+                events: counters.events,
+                stacks_copied: counters.copied,
+                counted_in_kernel: counters.paired,
+            },
+            seconds,
+            layers: self.growth.tracks(),
+        }
     }
 }

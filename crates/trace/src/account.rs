@@ -39,6 +39,8 @@ pub enum Backing {
     File,
     /// Shared anonymous memory and System V segments.
     Shared,
+    /// A memfd's own pages, held by its descriptor.
+    Memfd,
 }
 
 /// One process's ranges.

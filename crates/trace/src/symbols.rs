@@ -76,6 +76,8 @@ fn named(sym: &Sym<'_>, module: &str) -> Vec<Frame> {
     let inlined = sym.inlined.iter().map(|f| frame(&f.name, f.code_info.as_ref()));
     let mut frames: Vec<Frame> = std::iter::once(outer).chain(inlined).collect();
     frames.reverse();
+    // Debug information may list a function as inlined into its own alias.
+    frames.dedup_by(|outer, inner| outer.function == inner.function);
     frames
 }
 

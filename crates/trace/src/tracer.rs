@@ -46,6 +46,9 @@ pub struct Tracer {
     parents: HashMap<u32, u32>,
     /// The last holdings of each process, kept when it ends.
     held: HashMap<u32, Vec<Holding>>,
+    /// Sampled page faults outside of every range made since the attach, by process and stack.
+    touched: HashMap<(u32, StackId), u64>,
+    samples_faults: bool,
     records: Vec<u8>,
     ends: Vec<usize>,
     next_space: u32,
@@ -54,6 +57,8 @@ pub struct Tracer {
 
 /// Records taken from the ring at once: bounds the copy.
 const BATCH: usize = 4096;
+/// One page in eight: cheap, and enough for shares.
+const FAULT_SHIFT: u32 = 3;
 
 struct Machine;
 
@@ -84,6 +89,8 @@ impl Tracer {
             jit: HashMap::new(),
             parents: HashMap::new(),
             held: HashMap::new(),
+            touched: HashMap::new(),
+            samples_faults: false,
             records: Vec::new(),
             ends: Vec::new(),
             next_space: 1,
@@ -170,6 +177,7 @@ impl Tracer {
                 self.images.insert(event.space, Image::new(true));
             }
             Kind::Exit => self.probe.forget(event.tgid),
+            Kind::Fault => self.touch(event, stack),
             _ => {}
         }
         let maps_code =
@@ -181,6 +189,15 @@ impl Tracer {
             image.stale = true;
         }
         self.account.apply(event, stack, &Machine);
+    }
+
+    /// Counts a page that was written in a range older than the attach.
+    fn touch(&mut self, event: &Event, stack: StackId) {
+        const WRITE: u64 = 2;
+        let new = self.account.process(event.tgid).and_then(|p| p.ranges.at(event.args[0]));
+        if event.args[1] & WRITE != 0 && new.is_none() {
+            *self.touched.entry((event.tgid, stack)).or_default() += 1;
+        }
     }
 
     fn unwind(&mut self, event: &Event, raw: &RawStack<'_>) -> StackId {
@@ -285,6 +302,36 @@ impl Tracer {
         python::merge::merge(frames, &stack.python)
     }
 
+    /// Begins to sample who touches pages.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn sample_faults(&mut self) -> Result<(), Error> {
+        if self.samples_faults {
+            return Ok(());
+        }
+        self.probe.set(|config| config.fault_shift = FAULT_SHIFT)?;
+        self.samples_faults = true;
+        Ok(())
+    }
+
+    /// Whether page faults are sampled.
+    pub fn samples_faults(&self) -> bool {
+        self.samples_faults
+    }
+
+    /// Who touched pages of a process's older ranges: stacks with the number of sampled faults.
+    pub fn older(&self, pid: u32) -> Vec<(StackId, u64)> {
+        let of = self.touched.iter().filter(|((p, _), _)| *p == pid);
+        of.map(|((_, stack), n)| (*stack, *n)).collect()
+    }
+
+    /// The watched processes that still run.
+    pub fn alive(&self) -> Vec<Process> {
+        let running = self.account.processes().filter(|(_, p)| !p.exited);
+        running.filter_map(|(pid, _)| Process::open(pid).ok()).collect()
+    }
+
     /// What the programs counted.
     pub fn counters(&self) -> Counters {
         self.probe.counters()
@@ -302,7 +349,7 @@ impl Tracer {
 
     /// Whether any watched process still runs.
     pub fn any_alive(&self) -> bool {
-        self.account.processes().any(|(pid, p)| !p.exited && Process::open(pid).is_ok())
+        !self.alive().is_empty()
     }
 }
 

@@ -47,9 +47,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let options = Options { roots, children: !args.no_children, time: args.time };
     let stop = stop_on_signals()?;
-    let report = plumb_hunt::run(&options, &stop, |p| {
-        eprintln!("{:.0} s left, {} events, {} lost", p.left_s, p.events, p.lost);
-    })?;
+    let report = plumb_hunt::run(
+        &options,
+        &stop,
+        || {},
+        |p| {
+            eprintln!("{:.0} s left, {} events, {} lost", p.left_s, p.events, p.lost);
+        },
+    )?;
     println!("{}", serde_json::to_string_pretty(&report)?);
     Ok(ExitCode::SUCCESS)
 }

@@ -39,11 +39,7 @@ impl Codes {
 
     /// Names raw frames. Those that are no Python function (the interpreter's own marks between
     /// runs) are left out, but the run before them is marked as ended.
-    pub fn frames(
-        &mut self,
-        raw: &[RawPythonFrame],
-        memory: &impl ReadMemory,
-    ) -> Vec<PythonFrame> {
+    pub fn frames(&mut self, raw: &[RawPythonFrame], memory: &impl ReadMemory) -> Vec<PythonFrame> {
         let minor = self.interpreter.minor;
         let mut frames: Vec<PythonFrame> = Vec::new();
         for r in raw {
@@ -58,7 +54,8 @@ impl Codes {
                 self.known.clear();
             }
             let interpreter = self.interpreter;
-            let code = self.known.entry(address).or_insert_with(|| read(&interpreter, address, memory));
+            let code =
+                self.known.entry(address).or_insert_with(|| read(&interpreter, address, memory));
             let Some(code) = code else { continue };
             let line = offset(&interpreter, r, address)
                 .and_then(|at| lines::line(minor, &code.table, code.first_line, at));

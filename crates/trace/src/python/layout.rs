@@ -76,8 +76,7 @@ fn known(minor: u32, runtime: u64, memory: &impl ReadMemory) -> Option<Interpret
         13 | 14 => self_described(minor, runtime, memory)?,
         _ => return None,
     };
-    let frames =
-        PythonLayout { interpreters: runtime.checked_add(frames.interpreters)?, ..frames };
+    let frames = PythonLayout { interpreters: runtime.checked_add(frames.interpreters)?, ..frames };
     Some(Interpreter { minor, runtime, frames, code })
 }
 

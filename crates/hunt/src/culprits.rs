@@ -1,0 +1,103 @@
+//! From what every stack holds to the few that explain the growth.
+
+use plumb_trace::account::Backing;
+use plumb_trace::{Holding, Tracer};
+
+use crate::growth::Verdict;
+use crate::report::Culprit;
+
+/// No more are named.
+const MOST: usize = 20;
+/// A stack that holds less than this share of the growth is left out.
+const LEAST_SHARE: f64 = 0.01;
+
+/// The stacks to name, biggest first; none where nothing grows or growth does no harm.
+pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit> {
+    if verdict.leak == Some(false) || verdict.layer.is_none() {
+        return Vec::new();
+    }
+    let layer = verdict.layer.clone().unwrap_or_default();
+    let held: Vec<Holding> = tracer
+        .holdings()
+        .into_iter()
+        .filter(|h| h.resident > 0 && may_hold(&layer, h.backing))
+        .collect();
+    let older = tracer.older(verdict.pid);
+    let held_bytes: u64 = held.iter().filter(|h| h.pid == verdict.pid).map(|h| h.resident).sum();
+    let older_growth = older_growth(&layer, verdict.grown_bytes, held_bytes, !older.is_empty());
+    let growth = verdict.grown_bytes.max(held_bytes + older_growth);
+    let mut culprits: Vec<Culprit> =
+        held.iter().map(|h| of_holding(tracer, h, growth, now_ns)).collect();
+    charge_older(tracer, &mut culprits, verdict.pid, &older, older_growth, growth);
+    culprits.retain(|c| c.share.is_none_or(|s| s >= LEAST_SHARE));
+    culprits.sort_by_key(|c| std::cmp::Reverse(c.outstanding_bytes + c.older_bytes));
+    culprits.truncate(MOST);
+    culprits
+}
+
+/// Whether memory of this kind can be what a layer is made of.
+fn may_hold(layer: &str, backing: Backing) -> bool {
+    match layer {
+        "files" => backing == Backing::File,
+        "shared" => matches!(backing, Backing::Shared | Backing::File),
+        "memfd_unmapped" | "tmpfs_unmapped" => backing == Backing::Memfd,
+        _ => matches!(backing, Backing::Anonymous | Backing::Brk),
+    }
+}
+
+/// Growth that no new mapping explains happened by touching older ones. A small rest is noise.
+fn older_growth(layer: &str, grown: u64, held: u64, touched: bool) -> u64 {
+    let rest = grown.saturating_sub(held);
+    let counts = touched && !layer.ends_with("unmapped") && rest > (grown / 20).max(256 << 10);
+    if counts { rest } else { 0 }
+}
+
+fn of_holding(tracer: &mut Tracer, h: &Holding, growth: u64, now_ns: u64) -> Culprit {
+    Culprit {
+        pid: h.pid,
+        outstanding_bytes: h.resident,
+        older_bytes: 0,
+        count: h.count,
+        share: share(h.resident, growth),
+        age_s: Some(now_ns.saturating_sub(h.first_ns) as f64 / 1e9),
+        frames: tracer.frames(h.stack),
+    }
+}
+
+fn share(bytes: u64, growth: u64) -> Option<f64> {
+    (growth > 0).then(|| (bytes as f64 / growth as f64).min(1.0))
+}
+
+/// Divides the growth of older ranges among those who touched them.
+fn charge_older(
+    tracer: &mut Tracer,
+    culprits: &mut Vec<Culprit>,
+    pid: u32,
+    touchers: &[(u32, u64)],
+    bytes: u64,
+    growth: u64,
+) {
+    let touches: u64 = touchers.iter().map(|(_, n)| n).sum();
+    if bytes == 0 || touches == 0 {
+        return;
+    }
+    for (stack, n) in touchers {
+        let older = (u128::from(bytes) * u128::from(*n) / u128::from(touches)) as u64;
+        let frames = tracer.frames(*stack);
+        match culprits.iter_mut().find(|c| c.pid == pid && c.frames == frames) {
+            Some(c) => {
+                c.older_bytes += older;
+                c.share = share(c.outstanding_bytes + c.older_bytes, growth);
+            }
+            None => culprits.push(Culprit {
+                pid,
+                outstanding_bytes: 0,
+                older_bytes: older,
+                count: *n,
+                share: share(older, growth),
+                age_s: None,
+                frames,
+            }),
+        }
+    }
+}
