@@ -2,9 +2,7 @@
 //! any more, and keeps waiting claims alive.
 
 use std::collections::HashMap;
-use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -57,16 +55,41 @@ impl Drop for PullJob {
 pub(super) struct Side {
     /// Live claims: remote request id to engine id.
     pub(super) claims: Mutex<HashMap<String, String>>,
-    /// The socket in use, to interrupt it.
-    socket: Mutex<Option<TcpStream>>,
-    stopping: AtomicBool,
+    turn: Mutex<Turn>,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Default)]
+enum Turn {
+    #[default]
+    Nobody,
+    Pull(Arc<Progress>),
+    /// Nobody's any more.
+    Stopped,
 }
 
 impl Side {
+    /// Ends the pull under way; those in the queue will not get their turn.
     pub(super) fn stop(&self) {
-        self.stopping.store(true, Relaxed);
-        if let Some(socket) = &*self.socket.lock() {
-            socket.shutdown(Shutdown::Both).ok();
+        let before = std::mem::replace(&mut *self.turn.lock(), Turn::Stopped);
+        if let Turn::Pull(progress) = before {
+            progress.interrupt(PullError::Stopped);
+        }
+    }
+
+    fn begin(&self, progress: &Arc<Progress>) -> Result<(), PullError> {
+        let turn = &mut *self.turn.lock();
+        if matches!(turn, Turn::Stopped) {
+            return Err(PullError::Stopped);
+        }
+        *turn = Turn::Pull(Arc::clone(progress));
+        Ok(())
+    }
+
+    fn finish(&self) {
+        let turn = &mut *self.turn.lock();
+        if matches!(turn, Turn::Pull(_)) {
+            *turn = Turn::Nobody;
         }
     }
 }
@@ -112,12 +135,14 @@ impl Peer {
     fn work(&mut self, job: &PullJob) {
         let started = Instant::now();
         // What can stall is done before the blocks are taken: cancelling returns them at once.
-        let ready =
-            self.with_connection(&job.lease.engine_id, None, |peer| peer.region().map(drop));
-        let result = ready.and_then(|()| match job.progress.start() {
-            Some(into) => self.pull(job, into, started),
-            None => Err(PullError::Cancelled),
-        });
+        let engine_id = &job.lease.engine_id;
+        let result = self
+            .side
+            .begin(&job.progress)
+            .and_then(|()| self.with_connection(engine_id, None, |peer| peer.region().map(drop)))
+            .and_then(|()| job.progress.start().ok_or(PullError::Cancelled))
+            .and_then(|into| self.pull(job, into, started));
+        self.side.finish();
         let by_copy = matches!(&result, Ok(pulled) if pulled.transport == Transport::Shm);
         match &result {
             Ok(pulled) => self.counts.pulled(pulled.transport, pulled.bytes),
@@ -221,13 +246,10 @@ impl Peer {
                 Err(error) => error,
             };
             if !matches!(error, PullError::Refused { .. } | PullError::NoSharedMemory { .. }) {
-                self.disconnect();
+                self.connection = None;
             }
             if cancelled(progress) {
                 return Err(PullError::Cancelled);
-            }
-            if self.side.stopping.load(Relaxed) {
-                return Err(PullError::Stopped);
             }
             if !(reused && matches!(error, PullError::Lost { .. })) {
                 return Err(error);
@@ -237,32 +259,19 @@ impl Peer {
 
     /// True if there already was a connection to this engine.
     fn connect(&mut self, engine_id: &str) -> Result<bool, PullError> {
-        if self.side.stopping.load(Relaxed) {
-            return Err(PullError::Stopped);
-        }
         if self.connection.as_ref().is_some_and(|c| c.engine_id == engine_id) {
             return Ok(true);
         }
-        self.disconnect();
+        self.connection = None;
         let opened = Connection::open(&self.address, engine_id, &self.pool, &self.options);
         if let Err(PullError::Unreachable { .. } | PullError::Timeout { .. }) = &opened {
             self.pause_until = Instant::now() + COURTESY_PAUSE;
         }
         let connection = opened?;
-        *self.side.socket.lock() = connection.stream().try_clone().ok();
-        // `stop` may have come before there was a socket to interrupt.
-        if self.side.stopping.load(Relaxed) {
-            return Err(PullError::Stopped);
-        }
         // What the engine before shared is of no more use, and may be large.
         self.mapped.take_if(|(engine, _)| engine != engine_id);
         self.connection = Some(connection);
         Ok(false)
-    }
-
-    fn disconnect(&mut self) {
-        self.side.socket.lock().take();
-        self.connection = None;
     }
 
     fn release(&mut self, lease: &LeaseName) {
@@ -274,6 +283,7 @@ impl Peer {
             connection.release(&lease.request_id)
         });
         if let Err(error) = released {
+            self.pause_until = Instant::now() + COURTESY_PAUSE;
             tracing::debug!(%error, "a lease is left to end by itself");
         }
     }

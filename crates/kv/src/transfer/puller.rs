@@ -27,7 +27,8 @@ pub struct Remote {
 }
 
 /// Pulls blocks from peers into one pool; each peer has a thread of its own, started when it is first
-/// needed. Dropping it ends every pull.
+/// needed. Dropping it ends every pull and waits until the peers were told of what they need not keep:
+/// at most a few seconds, where a peer hangs.
 #[derive(Debug)]
 pub struct Puller {
     pool: Arc<Pool>,

@@ -225,8 +225,17 @@ impl Progress {
         Ok(())
     }
 
+    /// Nobody waits for it any more.
     pub(super) fn cancelled(&self) -> bool {
-        matches!(*self.state.lock(), State::Cancelled)
+        !matches!(*self.state.lock(), State::Waiting { .. } | State::Running { .. })
+    }
+
+    /// Ends it from outside, whatever it is doing.
+    pub(super) fn interrupt(&self, error: PullError) {
+        if let State::Running { socket: Some(socket), .. } = &*self.state.lock() {
+            socket.shutdown(Shutdown::Both).ok();
+        }
+        self.end(Err(error));
     }
 
     pub(super) fn end(&self, result: Result<Pulled, PullError>) {

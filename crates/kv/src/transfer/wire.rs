@@ -1,9 +1,12 @@
 //! A TCP connection on which everything has a deadline.
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -145,15 +148,29 @@ impl Wire {
     ) -> Result<(), WireError> {
         IoSlice::advance_slices(&mut from, 0);
         while !from.is_empty() {
-            self.stream.set_write_timeout(Some(remaining(deadline)?))?;
-            match self.stream.write_vectored(from) {
-                Ok(0) => return Err(WireError::Closed),
+            self.wait_for_room(deadline)?;
+            let (mut none, flags) = (SendAncillaryBuffer::default(), SendFlags::DONTWAIT);
+            match sendmsg(&self.stream, from, &mut none, flags | SendFlags::NOSIGNAL) {
                 Ok(written) => IoSlice::advance_slices(&mut from, written),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(error) => return Err(io::Error::from(error).into()),
             }
         }
         Ok(())
+    }
+
+    /// A peer that hangs up while we wait is gone at once, not when the deadline is over: its kernel
+    /// need not say more than that it will send nothing.
+    fn wait_for_room(&self, deadline: Instant) -> Result<(), WireError> {
+        let left = Timespec::try_from(remaining(deadline)?).map_err(io::Error::other)?;
+        let mut fds = [PollFd::new(&self.stream, PollFlags::OUT | PollFlags::RDHUP)];
+        match poll(&mut fds, Some(&left)) {
+            Err(Errno::INTR) => {}
+            polled => {
+                polled.map_err(io::Error::from)?;
+            }
+        }
+        if fds[0].revents().contains(PollFlags::RDHUP) { Err(WireError::Closed) } else { Ok(()) }
     }
 }
 
