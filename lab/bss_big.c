@@ -1,7 +1,7 @@
 /* Fills a large static array: the kernel calls it anonymous, it is the program's own data. */
 #include "lab.h"
 
-enum { BYTES = 32 << 20 };
+enum { BYTES = 128 << 20 };
 static char table[BYTES];
 
 int main(void) {

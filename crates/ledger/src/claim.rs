@@ -18,6 +18,25 @@ pub struct Claim {
     pub name: String,
     /// Resident bytes of it that belong to another layer, such as live chunks.
     pub carved: Option<(Layer, u64)>,
+    /// The first address as it was claimed: pieces of one claim keep it.
+    group: u64,
+}
+
+impl Claim {
+    /// A claim of a range for a layer.
+    pub fn new(range: Range, layer: Layer, name: impl Into<String>) -> Self {
+        Self { group: range.start, range, layer, name: name.into(), carved: None }
+    }
+
+    /// Says that so many of its resident bytes are another layer's.
+    pub fn carving(self, layer: Layer, bytes: u64) -> Self {
+        Self { carved: Some((layer, bytes)), ..self }
+    }
+
+    /// The same for all pieces of a claim that was divided by earlier ones.
+    pub fn group(&self) -> u64 {
+        self.group
+    }
 }
 
 /// Claims that do not overlap: the first to come keeps its bytes.
@@ -27,13 +46,10 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Takes a claim, or what earlier ones left of it. What is carved out stays whole with the first
-    /// piece that is left; claims with carved bytes do not overlap others in a sound target.
+    /// Takes a claim, or what earlier ones left of it.
     pub fn add(&mut self, claim: Claim) {
-        let mut carved = claim.carved;
         for range in self.free_in(&claim.range) {
-            let piece = Claim { range, carved: carved.take(), ..claim.clone() };
-            self.by_start.insert(piece.range.start, piece);
+            self.by_start.insert(range.start, Claim { range, ..claim.clone() });
         }
     }
 
@@ -121,7 +137,7 @@ mod tests {
     use plumb_target::smaps;
 
     fn claim(range: Range, layer: Layer) -> Claim {
-        Claim { range, layer, name: String::new(), carved: None }
+        Claim::new(range, layer, "")
     }
 
     #[test]

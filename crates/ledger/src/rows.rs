@@ -24,16 +24,26 @@ struct Sum {
 #[derive(PartialEq, Eq, Hash, Clone, Copy)]
 enum Key {
     File((u32, u32), u64),
+    /// Its group.
     Claim(u64),
     Vma(usize),
+}
+
+/// What is known of a claim.
+struct Claimed {
+    resident: u64,
+    /// A mapping that it is in.
+    vma: usize,
+    /// The start of one of its pieces.
+    piece: u64,
 }
 
 /// The rows while they grow.
 pub(crate) struct Rows<'a> {
     entries: &'a [Entry],
     sums: [Sum; Layer::ALL.len()],
-    /// Resident bytes of every claim.
-    claimed: HashMap<u64, (u64, usize)>,
+    /// Of every claim, all its pieces together: by group.
+    claimed: HashMap<u64, Claimed>,
     clean: u64,
     dirty: u64,
 }
@@ -57,9 +67,11 @@ impl<'a> Rows<'a> {
             let layer = claim.map_or(rest, |claim| claim.layer);
             let key = match claim {
                 Some(claim) => {
-                    let sum = self.claimed.entry(claim.range.start).or_insert((0, index));
-                    sum.0 += piece.resident;
-                    Key::Claim(claim.range.start)
+                    let piece_start = claim.range.start;
+                    let new = || Claimed { resident: 0, vma: index, piece: piece_start };
+                    let known = self.claimed.entry(claim.group()).or_insert_with(new);
+                    known.resident += piece.resident;
+                    Key::Claim(claim.group())
                 }
                 None if entry.map.has_file() => Key::File(entry.map.device, entry.map.inode),
                 None => Key::Vma(index),
@@ -87,26 +99,26 @@ impl<'a> Rows<'a> {
     }
 
     /// Moves bytes of the owner of mapping `vma` (or of the claim) to the slack of huge pages.
-    pub fn move_to_slack(&mut self, layer: Layer, claim: Option<u64>, vma: usize, bytes: u64) {
-        let key = claim.map_or(Key::Vma(vma), Key::Claim);
+    pub fn move_to_slack(&mut self, layer: Layer, group: Option<u64>, vma: usize, bytes: u64) {
+        let key = group.map_or(Key::Vma(vma), Key::Claim);
         let from = &mut self.sums[layer.index()];
         let part = from.parts.entry(key).or_insert((0, vma));
         let bytes = bytes.min(part.0).min(from.resident);
         part.0 -= bytes;
         from.resident -= bytes;
-        if let Some((resident, _)) = claim.and_then(|start| self.claimed.get_mut(&start)) {
-            *resident = resident.saturating_sub(bytes);
+        if let Some(known) = group.and_then(|group| self.claimed.get_mut(&group)) {
+            known.resident = known.resident.saturating_sub(bytes);
         }
         self.put(Layer::HugePageSlack, key, vma, bytes);
     }
 
     /// Carves what claims carve, and makes the rows.
     pub fn finish(mut self, claims: &Claims) -> Vec<LayerRow> {
-        for claim in claims.all() {
+        for (group, resident, vma, piece) in self.groups() {
+            let Some(claim) = claims.at(piece) else { continue };
             let Some((to, bytes)) = claim.carved else { continue };
-            let Some(&(resident, vma)) = self.claimed.get(&claim.range.start) else { continue };
             let bytes = bytes.min(resident);
-            let key = Key::Claim(claim.range.start);
+            let key = Key::Claim(group);
             let from = &mut self.sums[claim.layer.index()];
             from.resident -= bytes.min(from.resident);
             if let Some(part) = from.parts.get_mut(&key) {
@@ -114,26 +126,32 @@ impl<'a> Rows<'a> {
             }
             self.put(to, key, vma, bytes);
         }
-        let shown = |layer: &Layer| {
-            let sum = &self.sums[layer.index()];
-            let pair_is_empty = |a: Layer, b: Layer| {
-                self.sums[a.index()].vmas == 0 && self.sums[b.index()].vmas == 0
-            };
-            match layer {
-                Layer::Heap | Layer::Python => sum.vmas > 0,
-                // The unsplit layer stands in place of its pair, or beside one that has bytes.
-                Layer::HeapInUse | Layer::HeapRetained => {
-                    self.sums[Layer::Heap.index()].vmas == 0
-                        || !pair_is_empty(Layer::HeapInUse, Layer::HeapRetained)
-                }
-                Layer::PythonInUse | Layer::PythonFree => {
-                    self.sums[Layer::Python.index()].vmas == 0
-                        || !pair_is_empty(Layer::PythonInUse, Layer::PythonFree)
-                }
-                _ => true,
+        Layer::ALL
+            .iter()
+            .filter(|l| self.shows(**l))
+            .map(|&layer| self.row(layer, claims))
+            .collect()
+    }
+
+    fn groups(&self) -> Vec<(u64, u64, usize, u64)> {
+        self.claimed.iter().map(|(&group, c)| (group, c.resident, c.vma, c.piece)).collect()
+    }
+
+    /// All layers are shown. The layers that stand for an unsplit pair take its place where they
+    /// have bytes, or stand beside it where both have.
+    fn shows(&self, layer: Layer) -> bool {
+        let empty = |layer: Layer| self.sums[layer.index()].vmas == 0;
+        let unsplit = |whole: Layer, a: Layer, b: Layer| !empty(whole) && empty(a) && empty(b);
+        match layer {
+            Layer::Heap | Layer::Python => !empty(layer),
+            Layer::HeapInUse | Layer::HeapRetained => {
+                !unsplit(Layer::Heap, Layer::HeapInUse, Layer::HeapRetained)
             }
-        };
-        Layer::ALL.iter().filter(|l| shown(l)).map(|&layer| self.row(layer, claims)).collect()
+            Layer::PythonInUse | Layer::PythonFree => {
+                !unsplit(Layer::Python, Layer::PythonInUse, Layer::PythonFree)
+            }
+            _ => true,
+        }
     }
 
     fn row(&self, layer: Layer, claims: &Claims) -> LayerRow {
@@ -157,8 +175,9 @@ impl<'a> Rows<'a> {
     fn mapping(&self, (key, bytes, vma): (Key, u64, usize), claims: &Claims) -> Mapping {
         let map = &self.entries[vma].map;
         let (name, start) = match key {
-            Key::Claim(start) => {
-                (claims.at(start).map_or_else(String::new, |c| c.name.clone()), start)
+            Key::Claim(group) => {
+                let piece = self.claimed.get(&group).map_or(group, |known| known.piece);
+                (claims.at(piece).map_or_else(String::new, |c| c.name.clone()), piece)
             }
             Key::File(..) | Key::Vma(_) => (describe(map), map.start),
         };

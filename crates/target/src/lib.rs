@@ -16,12 +16,14 @@
 //! process, over a test's bytes and over a fuzzer's.
 
 mod error;
+pub mod glibc;
 pub mod image;
 pub mod maps;
 pub mod memory;
 pub mod mounts;
 pub mod pagemap;
 pub mod process;
+pub mod python;
 pub mod residency;
 pub mod select;
 pub mod smaps;

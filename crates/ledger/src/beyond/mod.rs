@@ -97,13 +97,13 @@ const NAMED: usize = 5;
 pub(crate) fn look(scene: &Scene) -> Result<Vec<Beyond>, Error> {
     let status = scene.process.status()?;
     let (mut memfds, mut tmpfs, mut sockets) = (None, None, None);
-    if scene.depth.beyond {
-        if let Some(held) = descriptors::held(&scene.process) {
-            sockets = sockets::queued(&scene.process, &held.sockets);
-            let resident = resident_by_file(scene);
-            memfds = Some(unmapped(held.memfds, &resident));
-            tmpfs = Some(unmapped(held.tmpfs, &resident));
-        }
+    if scene.depth.beyond
+        && let Some(held) = descriptors::held(&scene.process)
+    {
+        sockets = sockets::queued(&scene.process, &held.sockets);
+        let resident = resident_by_file(scene);
+        memfds = Some(unmapped(held.memfds, &resident));
+        tmpfs = Some(unmapped(held.tmpfs, &resident));
     }
     let swap = scene.entries.iter().map(|entry| entry.usage.swap).sum::<u64>();
     let plain = |kind, bytes| Beyond { kind, bytes, items: Vec::new() };

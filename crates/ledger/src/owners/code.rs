@@ -17,12 +17,9 @@ pub(super) fn claim(scene: &Scene, claims: &mut Claims) {
                 .iter()
                 .filter(|map| map.is_anonymous());
             for map in anonymous {
-                claims.add(Claim {
-                    range: map.start.max(start)..map.end.min(end),
-                    layer: Layer::Code,
-                    name: format!("{} .bss", image.path.display()),
-                    carved: None,
-                });
+                let range = map.start.max(start)..map.end.min(end);
+                let name = format!("{} .bss", image.path.display());
+                claims.add(Claim::new(range, Layer::Code, name));
             }
         }
     }

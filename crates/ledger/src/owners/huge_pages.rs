@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use plumb_target::{PAGE, Range, ReadMemory};
 
-use crate::claim::{Claims, Piece, divide};
+use crate::claim::{Claim, Claims, divide};
 use crate::classify::Kinds;
 use crate::rows::Rows;
 use crate::sample::{Cost, Scene};
@@ -47,17 +47,15 @@ pub(crate) fn huge_page_slack(
             for piece in &pieces {
                 let zeros = zero.iter().filter(|page| piece.range.contains(page)).count() as u64;
                 if zeros > 0 {
-                    let layer = layer_of(piece, claims).unwrap_or(rest);
-                    rows.move_to_slack(layer, piece.claim, index, zeros * PAGE * every);
+                    let claim = piece.claim.and_then(|start| claims.at(start));
+                    let layer = claim.map_or(rest, |claim| claim.layer);
+                    let group = claim.map(Claim::group);
+                    rows.move_to_slack(layer, group, index, zeros * PAGE * every);
                 }
             }
         }
     }
     cost.huge_pages_s = begun.elapsed().as_secs_f64();
-}
-
-fn layer_of(piece: &Piece, claims: &Claims) -> Option<crate::Layer> {
-    Some(claims.at(piece.claim?)?.layer)
 }
 
 /// The first addresses of the huge pages of a range.

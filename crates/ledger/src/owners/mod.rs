@@ -1,9 +1,14 @@
 //! Who claims ranges, in order of certainty.
 
 mod code;
+mod glibc;
 mod huge_pages;
+mod python;
+mod stacks;
 
 pub(crate) use huge_pages::huge_page_slack;
+
+use std::time::Instant;
 
 use crate::claim::Claims;
 use crate::classify::Kinds;
@@ -12,10 +17,18 @@ use crate::sample::{Cost, Scene};
 /// Lets every owner claim its ranges.
 pub(crate) fn claim_all(
     scene: &Scene,
-    _kinds: &mut Kinds,
+    kinds: &mut Kinds,
     claims: &mut Claims,
-    _cost: &mut Cost,
-    _notes: &mut Vec<String>,
+    cost: &mut Cost,
+    notes: &mut Vec<String>,
 ) {
     code::claim(scene, claims);
+    stacks::claim(scene, claims);
+    let Some(memory) = &scene.memory else { return };
+    let begun = Instant::now();
+    python::claim(scene, memory, claims, notes);
+    cost.python_s = begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    glibc::claim(scene, memory, kinds, claims, notes);
+    cost.heap_s = begun.elapsed().as_secs_f64();
 }

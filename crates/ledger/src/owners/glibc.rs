@@ -1,0 +1,134 @@
+//! Heaps of glibc's malloc.
+
+use std::time::Instant;
+
+use plumb_target::glibc::{Glibc, Segment, mapped_chunks};
+use plumb_target::{Image, Memory, PAGE, Range};
+
+use super::stacks::{is_static, writable};
+use crate::Layer;
+use crate::claim::{Claim, Claims};
+use crate::classify::Kinds;
+use crate::sample::Scene;
+
+/// Claims the heaps of every malloc of glibc in the process; whether there is one in use.
+pub(super) fn claim(
+    scene: &Scene,
+    memory: &Memory,
+    kinds: &mut Kinds,
+    claims: &mut Claims,
+    notes: &mut Vec<String>,
+) -> bool {
+    let until = Instant::now() + scene.depth.budget;
+    let mut any = false;
+    for image in scene.images.iter().filter(|image| holds_malloc(image)) {
+        let Some(malloc) = Glibc::find(memory, &writable(image), &scene.maps) else { continue };
+        any = true;
+        kinds.set_brk(Layer::Anonymous);
+        claim_segments(scene, memory, &malloc, claims, notes, until);
+        claim_mapped(scene, memory, &malloc, claims, notes, until);
+    }
+    any
+}
+
+fn holds_malloc(image: &Image) -> bool {
+    let name = image.name();
+    name.starts_with("libc.so") || name.starts_with("libc-2.") || is_static(image)
+}
+
+fn claim_segments(
+    scene: &Scene,
+    memory: &Memory,
+    malloc: &Glibc,
+    claims: &mut Claims,
+    notes: &mut Vec<String>,
+    until: Instant,
+) {
+    if !scene.depth.heap {
+        for segment in malloc.segments() {
+            claims.add(Claim::new(pages(&segment.range), Layer::Heap, name(segment, malloc)));
+        }
+        return;
+    }
+    let mut ranges: Vec<Range> = malloc.segments().map(|s| pages(&s.range)).collect();
+    ranges.sort_unstable_by_key(|range| range.start);
+    let residency = scene.residency(&ranges);
+    for (segment, tally) in malloc.tally(memory, &residency, until) {
+        let (range, name) = (pages(&segment.range), name(&segment, malloc));
+        match tally {
+            Ok(tally) => {
+                for foreign in tally.foreign {
+                    claims.add(Claim::new(foreign, Layer::Anonymous, "brk, not malloc's"));
+                }
+                let claim = Claim::new(range, Layer::HeapRetained, name);
+                claims.add(claim.carving(Layer::HeapInUse, tally.in_use));
+            }
+            Err(torn) => {
+                notes.push(format!("{name} at {:#x} is not split: {torn}", range.start));
+                claims.add(Claim::new(range, Layer::Heap, name));
+            }
+        }
+    }
+}
+
+/// Mapped chunks are accepted up to what malloc itself counts: a surplus looks like them, and is
+/// what a `munmap` that was put off leaves behind.
+fn claim_mapped(
+    scene: &Scene,
+    memory: &Memory,
+    malloc: &Glibc,
+    claims: &mut Claims,
+    notes: &mut Vec<String>,
+    until: Instant,
+) {
+    let Some(params) = &malloc.params else {
+        notes.push("malloc's counters were not found: its mapped chunks are anonymous here".into());
+        return;
+    };
+    if params.mapped_bytes == 0 {
+        return;
+    }
+    let free: Vec<Range> = scene
+        .maps
+        .iter()
+        .filter(|map| map.is_anonymous() && map.permissions.write && map.name.is_empty())
+        .flat_map(|map| claims.free_in(&map.range()))
+        .collect();
+    let residency = |ranges: &[Range]| scene.depth.heap.then(|| scene.residency(ranges));
+    let found = mapped_chunks(memory, &free, params.mapped_bytes, residency, until);
+    let layer = if scene.depth.heap { Layer::HeapInUse } else { Layer::Heap };
+    let surplus = found.bytes > params.mapped_bytes;
+    for run in merge(found.chunks) {
+        let claim = if surplus {
+            let resident = scene.residency(std::slice::from_ref(&run)).total();
+            let share = u128::from(resident) * u128::from(params.mapped_bytes);
+            let live = (share / u128::from(found.bytes)) as u64;
+            let name = "malloc, mapped chunks and freed ones that are still mapped";
+            Claim::new(run, Layer::Anonymous, name).carving(layer, live)
+        } else {
+            Claim::new(run, layer, "malloc, mapped chunks")
+        };
+        claims.add(claim);
+    }
+}
+
+/// Chunks that touch are one claim.
+fn merge(chunks: Vec<Range>) -> Vec<Range> {
+    let mut runs: Vec<Range> = Vec::new();
+    for chunk in chunks {
+        match runs.last_mut() {
+            Some(last) if last.end == chunk.start => last.end = chunk.end,
+            _ => runs.push(chunk),
+        }
+    }
+    runs
+}
+
+fn pages(range: &Range) -> Range {
+    range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE)
+}
+
+fn name(segment: &Segment, malloc: &Glibc) -> String {
+    let main = malloc.arenas.first().is_some_and(|arena| arena.segments.contains(segment));
+    if main { "malloc, main arena" } else { "malloc, arena of threads" }.to_owned()
+}

@@ -1,0 +1,141 @@
+//! The array of arenas.
+
+use crate::{Map, PAGE, Range, ReadMemory, maps};
+
+/// One arena that is in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arena {
+    /// Its memory as it was mapped.
+    pub range: Range,
+    /// Its place in the array: pools carry it.
+    pub index: u32,
+    /// The first address that no pool was carved from yet.
+    pub fresh: u64,
+    /// Size of its pools, in bytes.
+    pub pool_size: u64,
+}
+
+/// `struct arena_object`: address, next fresh pool, free and total pools, list of freed pools, next,
+/// previous.
+const ENTRY: u64 = 48;
+/// `INITIAL_ARENA_OBJECTS`; the array doubles.
+const FIRST_ENTRIES: u32 = 16;
+const MOST_ENTRIES: u32 = 1 << 22;
+
+/// Sizes of arenas and of their pools, in bytes.
+type Sizes = (u64, u64);
+
+/// 3.10 and later with a radix tree, and before.
+fn sizes(minor: u32) -> Sizes {
+    if minor >= 10 { (1 << 20, 16 << 10) } else { (256 << 10, 4 << 10) }
+}
+/// What is read of a data segment at once.
+const PIECE: usize = 1 << 20;
+
+/// Finds the arenas that are in use, by their array, from the writable data of CPython 3.`minor`. `None`
+/// where no array, or more than one that differ, agrees with itself: then nothing is certain.
+pub fn find(
+    memory: &impl ReadMemory,
+    data: &[Range],
+    maps: &[Map],
+    minor: u32,
+) -> Option<Vec<Arena>> {
+    let sizes = sizes(minor);
+    let mut arrays: Vec<u64> = Vec::new();
+    for range in data {
+        let mut bytes = vec![0; PIECE];
+        let mut at = range.start.next_multiple_of(8);
+        while at < range.end {
+            let length = (range.end - at).min(PIECE as u64) as usize;
+            let got = memory.read_at(at, &mut bytes[..length]);
+            let words = crate::memory::words(&bytes[..got]);
+            let is_new = |word: &u64| word.is_multiple_of(16) && looks_mapped(maps, *word);
+            for word in words.into_iter().filter(is_new) {
+                if !arrays.contains(&word) && first_entry(memory, word, maps, sizes).is_some() {
+                    arrays.push(word);
+                }
+            }
+            at += PIECE as u64;
+        }
+    }
+    // The state also points into the array (unused and usable entries): the array starts lowest.
+    arrays.sort_unstable();
+    let candidates = arrays.iter().filter_map(|&array| read(memory, array, maps, sizes));
+    candidates.max_by_key(std::vec::Vec::len).filter(|arenas| !arenas.is_empty())
+}
+
+/// The array is larger than what malloc maps only with thousands of arenas: heap or anonymous.
+fn looks_mapped(maps: &[Map], address: u64) -> bool {
+    maps::find(maps, address).is_some_and(|map| map.is_anonymous() && map.permissions.write)
+}
+
+/// A cheap look before the whole array is read: its first used entry.
+fn first_entry(memory: &impl ReadMemory, array: u64, maps: &[Map], sizes: Sizes) -> Option<()> {
+    let words = memory.words_at(array, ENTRY as usize / 8)?;
+    if words[0] == 0 {
+        // An arena that was given back; its entry is on the list of unused ones.
+        return (words[4] == 0 || (words[4] > array - array.min(1 << 30))).then_some(());
+    }
+    entry(&words, 0, maps, sizes).map(|_| ())
+}
+
+/// Reads entries as long as they agree; an array must agree up to a size that doubling gives.
+fn read(memory: &impl ReadMemory, array: u64, maps: &[Map], sizes: Sizes) -> Option<Vec<Arena>> {
+    let mut found: Vec<Arena> = Vec::new();
+    let mut size = FIRST_ENTRIES;
+    let mut from = 0;
+    while size <= MOST_ENTRIES {
+        let start = array.checked_add(u64::from(from) * ENTRY)?;
+        let words = memory.words_at(start, (size - from) as usize * ENTRY as usize / 8);
+        let Some(more) = words.and_then(|words| entries(&words, from, array, maps, sizes)) else {
+            break;
+        };
+        found.extend(more);
+        (from, size) = (size, size * 2);
+    }
+    let mut starts: Vec<u64> = found.iter().map(|arena| arena.range.start).collect();
+    starts.sort_unstable();
+    let apart = starts.windows(2).all(|pair| pair[1] - pair[0] >= sizes.0);
+    (apart && from > 0).then_some(found)
+}
+
+fn entries(words: &[u64], from: u32, array: u64, maps: &[Map], sizes: Sizes) -> Option<Vec<Arena>> {
+    let mut found = Vec::new();
+    let near = |link: u64| {
+        let reach = u64::from(MOST_ENTRIES) * ENTRY;
+        link == 0 || (array..array + reach).contains(&link) && (link - array).is_multiple_of(ENTRY)
+    };
+    for (index, words) in (from..).zip(words.chunks_exact(ENTRY as usize / 8)) {
+        // The links of an arena without free pools are left as they were.
+        let is_full = words[0] != 0 && words[2] as u32 == 0;
+        if !is_full && !near(words[4]) {
+            return None;
+        }
+        if words[0] != 0 {
+            found.push(entry(words, index, maps, sizes)?);
+        }
+    }
+    Some(found)
+}
+
+/// An entry in use, where all its fields agree with each other.
+fn entry(words: &[u64], index: u32, maps: &[Map], sizes: Sizes) -> Option<Arena> {
+    let (address, fresh) = (words[0], words[1]);
+    let (free, total) = (words[2] as u32, (words[2] >> 32) as u32);
+    let mapped = maps::find(maps, address)
+        .is_some_and(|map| map.is_anonymous() && map.permissions.write && map.permissions.read);
+    let (arena_size, pool_size) = sizes;
+    let end = address.checked_add(arena_size)?;
+    let first = address.checked_next_multiple_of(pool_size)?;
+    // The last pool is lost where the arena is not aligned to its pools.
+    let whole = (arena_size / pool_size) as u32 - u32::from(first != address);
+    let sound = mapped
+        && address.is_multiple_of(PAGE)
+        && total == whole
+        && free <= total
+        && fresh >= first
+        && fresh <= end
+        && (fresh - first).is_multiple_of(pool_size)
+        && (words[3] == 0 || (first..end).contains(&words[3]));
+    sound.then_some(Arena { range: address..end, index, fresh, pool_size })
+}
