@@ -9,6 +9,8 @@ pub(crate) enum Level {
     Portable,
     /// AVX2, FMA and F16C.
     Avx2,
+    /// Also AVX-512F; kernels without a version of their own run AVX2's.
+    Avx512,
 }
 
 impl Level {
@@ -16,7 +18,11 @@ impl Level {
     pub(crate) fn of(isa: Isa) -> Self {
         // An `Isa` is proof that the machine has the instructions of its name; AVX-512 includes
         // those of AVX2.
-        if isa.name() == "portable" { Self::Portable } else { Self::Avx2 }
+        match isa.name() {
+            "avx512" => Self::Avx512,
+            "avx2" => Self::Avx2,
+            _ => Self::Portable,
+        }
     }
 }
 
@@ -33,7 +39,7 @@ macro_rules! versions {
             match level {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: `Level::of` gives this level only where the features are there.
-                $crate::kernels::level::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::kernels::level::Level::Avx2 | $crate::kernels::level::Level::Avx512 => unsafe { avx2($($arg),*) },
                 _ => $body($($arg),*),
             }
         }

@@ -10,14 +10,18 @@
 //! `[kv_head][token][head_dim]`, both in f16: products of many queries with K and of many weights
 //! with V then read whole vectors, and nothing is ever summed across lanes.
 
+mod convert;
 mod product;
+mod scratch;
 mod softmax;
 mod tile;
 
-pub(crate) use tile::{Scratch, Tile, attend};
+pub(crate) use scratch::Scratch;
+pub(crate) use tile::{Tile, attend};
 
 /// Positions a chunk: one correction of the running sums each.
 pub(crate) const CHUNK: usize = 64;
 
 /// Rows of a tile are at most this many; more would leave the second-level cache.
-pub(crate) const TILE_ROWS: usize = 64;
+/// A multiple of the rows that a product takes at a time.
+pub(crate) const TILE_ROWS: usize = 60;

@@ -1,18 +1,23 @@
 //! A tile of query rows against all the keys that they see.
 
-use super::product::{COLUMNS, Product, multiply};
+use super::CHUNK;
+use super::convert::widen;
+use super::product::{COLUMNS, Product, Right, multiply};
+use super::scratch::Scratch;
 use super::softmax::{Seen, finish, step};
-use super::{CHUNK, TILE_ROWS};
 use crate::kernels::level::Level;
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 use std::ops::Range;
+
+/// Tiles of at most this many rows multiply by halves as they are: converting them first pays for
+/// itself when several strips of rows read them again.
+const FEW_ROWS: usize = 6;
 
 /// Query tokens of one sequence, for one key/value head in one layer.
 pub(crate) struct Tile<'a> {
     /// Position of the first query token.
     pub(crate) start: usize,
-    /// Query tokens; times `group` they are at most [`TILE_ROWS`].
+    /// Query tokens; times `group` they are at most `TILE_ROWS`.
     pub(crate) tokens: usize,
     /// Query heads of this key/value head.
     pub(crate) group: usize,
@@ -23,40 +28,6 @@ pub(crate) struct Tile<'a> {
     pub(crate) block_tokens: usize,
     /// Where the K and the V of this head and layer begin, for the n-th block of the sequence.
     pub(crate) block: &'a dyn Fn(usize) -> (*const f16, *const f16),
-}
-
-/// A thread's own memory for tiles.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    /// Scaled queries `[row][head_dim]`.
-    queries: Vec<f32>,
-    /// Keys `[head_dim][CHUNK]`.
-    keys: Vec<f32>,
-    /// Values `[CHUNK][head_dim]`.
-    values: Vec<f32>,
-    /// Weights `[row][CHUNK]`.
-    weights: Vec<f32>,
-    /// Running outputs `[row][head_dim]`.
-    so_far: Vec<f32>,
-    seen: Vec<Seen>,
-}
-
-impl Scratch {
-    pub(crate) fn new(head_dim: usize) -> Self {
-        Self {
-            queries: vec![0.0; TILE_ROWS * head_dim],
-            keys: vec![0.0; head_dim * CHUNK],
-            values: vec![0.0; head_dim * CHUNK],
-            weights: vec![0.0; TILE_ROWS * CHUNK],
-            so_far: vec![0.0; TILE_ROWS * head_dim],
-            seen: vec![Seen::NOTHING; TILE_ROWS],
-        }
-    }
-
-    /// Bytes of one such scratch.
-    pub(crate) fn bytes(head_dim: usize) -> usize {
-        4 * (2 * head_dim * CHUNK + TILE_ROWS * (CHUNK + 2 * head_dim + 2))
-    }
 }
 
 impl Tile<'_> {
@@ -70,29 +41,15 @@ impl Tile<'_> {
         first..position + 1
     }
 
-    /// Reads the keys and values of the chunk that begins at position `from` up to `to`.
+    /// The keys `[head_dim][token]` and values `[token][head_dim]` of the block of a position.
     ///
     /// # Safety
-    /// Every block of these positions can be read.
-    unsafe fn read(&self, from: usize, to: usize, scratch: &mut Scratch) {
-        let (tokens, dim) = (self.block_tokens, self.head_dim);
-        for first in (from..to).step_by(tokens) {
-            let (keys, values) = (self.block)(first / tokens);
-            // SAFETY: the caller's promise; a head has `dim * tokens` keys and values in a block.
-            let (keys, values) = unsafe {
-                (
-                    std::slice::from_raw_parts(keys, dim * tokens),
-                    std::slice::from_raw_parts(values, dim * tokens),
-                )
-            };
-            let at = first - from;
-            for (row, keys) in scratch.keys.chunks_exact_mut(CHUNK).zip(keys.chunks_exact(tokens)) {
-                keys.convert_to_f32_slice(&mut row[at..at + tokens]);
-            }
-            let filled = tokens.min(to - first);
-            values[..filled * dim]
-                .convert_to_f32_slice(&mut scratch.values[at * dim..(at + filled) * dim]);
-        }
+    /// The block can be read, and nobody writes to it while the slices live.
+    unsafe fn block_of(&self, position: usize) -> (&[f16], &[f16]) {
+        let (keys, values) = (self.block)(position / self.block_tokens);
+        let len = self.head_dim * self.block_tokens;
+        // SAFETY: the caller's promise; both have one element a token and dimension.
+        unsafe { (std::slice::from_raw_parts(keys, len), std::slice::from_raw_parts(values, len)) }
     }
 }
 
@@ -118,59 +75,140 @@ pub(crate) unsafe fn attend<'q, 'o>(
     scratch.so_far[..rows * dim].fill(0.0);
     scratch.seen[..rows].fill(Seen::NOTHING);
     let last = tile.start + tile.tokens;
-    let first_chunk = tile.visible(tile.start).start / CHUNK * CHUNK;
-    for from in (first_chunk..last).step_by(CHUNK) {
-        let to = last.min(from + CHUNK);
+    // What lies before the first row's window may not have been kept: it must not even be
+    // multiplied by zero.
+    let first = tile.visible(tile.start).start;
+    for chunk in (first / CHUNK * CHUNK..last).step_by(CHUNK) {
+        let positions = first.max(chunk)..last.min(chunk + CHUNK);
         // SAFETY: the caller's promise.
-        unsafe { tile.read(from, to, scratch) };
-        scores(level, tile, to - from, scratch);
-        for row in 0..rows {
-            let seen = tile.visible(tile.start + row / tile.group);
-            let inside = seen.start.clamp(from, to) - from..seen.end.clamp(from, to) - from;
-            let weights =
-                scratch.weights[row * CHUNK..].first_chunk_mut().expect("a row of weights");
-            step(
-                level,
-                weights,
-                inside,
-                &mut scratch.seen[row],
-                &mut scratch.so_far[row * dim..][..dim],
-            );
+        unsafe {
+            scores(level, tile, chunk, positions.end, scratch);
+            weights(level, tile, chunk, positions.clone(), scratch);
+            add_values(level, tile, chunk, positions, scratch);
         }
-        // What lies before the first row's window may not have been kept: it must not even be
-        // multiplied by zero.
-        let hidden = tile.visible(tile.start).start.saturating_sub(from);
-        let weighted = Product {
-            a: &scratch.weights[hidden..],
-            a_stride: CHUNK,
-            b: &scratch.values[hidden * dim..],
-            b_stride: dim,
-            rows,
-            depth: to - from - hidden,
-            columns: dim,
-        };
-        multiply(level, weighted, &mut scratch.so_far, dim);
     }
     for row in 0..rows {
         finish(level, &scratch.so_far[row * dim..][..dim], scratch.seen[row].sum, out(row));
     }
 }
 
-/// Scores of all rows with the first `keys` keys of the chunk.
-fn scores(level: Level, tile: &Tile<'_>, keys: usize, scratch: &mut Scratch) {
-    let rows = tile.rows();
-    let columns = keys.next_multiple_of(COLUMNS);
-    for row in scratch.weights[..rows * CHUNK].chunks_exact_mut(CHUNK) {
-        row[..columns].fill(0.0);
-    }
-    let product = Product {
+/// Scores of all rows with the keys of the chunk up to position `to`.
+///
+/// # Safety
+/// As [`attend`].
+unsafe fn scores(level: Level, tile: &Tile<'_>, chunk: usize, to: usize, scratch: &mut Scratch) {
+    let (rows, dim, tokens) = (tile.rows(), tile.head_dim, tile.block_tokens);
+    let product = |b, b_stride, columns| Product {
         a: &scratch.queries,
-        a_stride: tile.head_dim,
-        b: &scratch.keys,
-        b_stride: CHUNK,
+        a_stride: dim,
+        b,
+        b_stride,
         rows,
-        depth: tile.head_dim,
+        depth: dim,
         columns,
+        add: false,
     };
-    multiply(level, product, &mut scratch.weights, CHUNK);
+    for position in (chunk..to).step_by(tokens) {
+        let at = position - chunk;
+        // SAFETY: the caller's promise.
+        let (keys, _) = unsafe { tile.block_of(position) };
+        if rows <= FEW_ROWS {
+            let columns = tokens.min((to - position).next_multiple_of(COLUMNS));
+            let product = product(Right::Halves(keys), tokens, columns);
+            multiply(level, product, &mut scratch.weights[at..], CHUNK);
+        } else {
+            widen_keys(level, keys, tokens, &mut scratch.keys[at..]);
+        }
+    }
+    if rows > FEW_ROWS {
+        let columns = (to - chunk).next_multiple_of(COLUMNS);
+        let product = product(Right::Floats(&scratch.keys), CHUNK, columns);
+        multiply(level, product, &mut scratch.weights, CHUNK);
+    }
+}
+
+/// From `[head_dim][tokens]` halves to columns of `[head_dim][CHUNK]` floats.
+fn widen_keys(level: Level, keys: &[f16], tokens: usize, out: &mut [f32]) {
+    for (keys, out) in keys.chunks_exact(tokens).zip(out.chunks_mut(CHUNK)) {
+        widen(level, keys, &mut out[..tokens]);
+    }
+}
+
+/// From scores to the weights of each row, and the rows' corrections.
+fn weights(
+    level: Level,
+    tile: &Tile<'_>,
+    chunk: usize,
+    positions: Range<usize>,
+    scratch: &mut Scratch,
+) {
+    let dim = tile.head_dim;
+    for row in 0..tile.rows() {
+        let seen = tile.visible(tile.start + row / tile.group);
+        let inside = seen.start.clamp(chunk, positions.end) - chunk
+            ..seen.end.clamp(chunk, positions.end) - chunk;
+        let weights = scratch.weights[row * CHUNK..].first_chunk_mut().expect("a row of weights");
+        step(
+            level,
+            weights,
+            inside,
+            &mut scratch.seen[row],
+            &mut scratch.so_far[row * dim..][..dim],
+        );
+    }
+}
+
+/// Adds the weighted values of some positions of a chunk.
+///
+/// # Safety
+/// As [`attend`].
+unsafe fn add_values(
+    level: Level,
+    tile: &Tile<'_>,
+    chunk: usize,
+    positions: Range<usize>,
+    scratch: &mut Scratch,
+) {
+    let (rows, dim, tokens) = (tile.rows(), tile.head_dim, tile.block_tokens);
+    let product = |b, first: usize, depth| Product {
+        a: &scratch.weights[first - chunk..],
+        a_stride: CHUNK,
+        b,
+        b_stride: dim,
+        rows,
+        depth,
+        columns: dim,
+        add: true,
+    };
+    let mut position = positions.start;
+    while position < positions.end {
+        let end = (position / tokens * tokens + tokens).min(positions.end);
+        // SAFETY: the caller's promise.
+        let (_, values) = unsafe { tile.block_of(position) };
+        let values = &values[position % tokens * dim..][..(end - position) * dim];
+        if rows <= FEW_ROWS {
+            multiply(
+                level,
+                product(Right::Halves(values), position, end - position),
+                &mut scratch.so_far,
+                dim,
+            );
+        } else {
+            widen(
+                level,
+                values,
+                &mut scratch.values[(position - chunk) * dim..(end - chunk) * dim],
+            );
+        }
+        position = end;
+    }
+    if rows > FEW_ROWS {
+        let values = Right::Floats(&scratch.values[(positions.start - chunk) * dim..]);
+        multiply(
+            level,
+            product(values, positions.start, positions.len()),
+            &mut scratch.so_far,
+            dim,
+        );
+    }
 }
