@@ -151,3 +151,68 @@ fn receive_descriptor(stream: &UnixStream) -> io::Result<OwnedFd> {
     });
     received.ok_or_else(|| io::Error::other("the peer sent none"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Hands a region over while `visit` is done on a thread of its own: how it ended, what the visit
+    /// brought, and how many strangers came.
+    fn hand_over_to<T: Send + 'static>(
+        wait: Duration,
+        visit: impl FnOnce(String, String, TcpStream) -> T + Send + 'static,
+    ) -> (Handed, T, usize) {
+        let region = Region::create("kv-test-handed", 4096).unwrap();
+        let doorway = Doorway::open().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let ours = listener.accept().unwrap().0;
+        let (name, ticket) = (doorway.name.clone(), doorway.ticket.clone());
+        let visitor = thread::spawn(move || visit(name, ticket, theirs));
+        let mut strangers = 0;
+        let handed = doorway.hand_over(&region, &ours, Instant::now() + wait, || strangers += 1);
+        (handed.unwrap(), visitor.join().unwrap(), strangers)
+    }
+
+    #[test]
+    fn who_has_no_ticket_gets_nothing_and_keeps_nobody_out() {
+        let (handed, (guess, right), strangers) = hand_over_to(SOON, |name, ticket, side| {
+            let guess = fetch(&name, &"0".repeat(32), "peer-guess", 4096, SOON).map(drop);
+            let right = fetch(&name, &ticket, "peer-right", 4096, SOON).map(|r| r.len());
+            drop(side);
+            (guess, right)
+        });
+        assert_eq!((handed, right, strangers), (Handed::Over, Ok(4096), 1));
+        assert!(guess.is_err());
+    }
+
+    #[test]
+    fn another_user_gets_nothing_even_with_the_ticket() {
+        let root = rustix::process::geteuid().is_root();
+        assert!(root, "this test becomes another user on a thread: it needs root");
+        let (handed, answer, strangers) = hand_over_to(SOON, |name, ticket, side| {
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            let address = SocketAddr::from_abstract_name(name).unwrap();
+            let mut stream = UnixStream::connect_addr(&address).unwrap();
+            stream.write_all(ticket.as_bytes()).ok();
+            let answer = receive_descriptor(&stream).map(drop);
+            drop(side);
+            answer
+        });
+        assert_eq!((handed, strangers), (Handed::Unwanted, 1));
+        assert!(answer.is_err());
+    }
+
+    #[test]
+    fn a_peer_that_never_comes_costs_a_bounded_time() {
+        let (handed, side, _) = hand_over_to(Duration::from_millis(50), |_, _, side| side);
+        assert_eq!(handed, Handed::TimedOut);
+        drop(side);
+    }
+}
