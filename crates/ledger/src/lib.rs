@@ -32,6 +32,7 @@ mod sample;
 pub mod series;
 pub mod table;
 pub mod verdict;
+pub mod watch;
 
 pub use beyond::{Beyond, Kind};
 pub use layer::Layer;

@@ -3,6 +3,7 @@
 
 mod cmd;
 mod log;
+mod view;
 
 use std::process::ExitCode;
 

@@ -1,10 +1,12 @@
 //! The subcommands, each in a file of its own: flags in, a call into the crate that does the work,
 //! an exit status out.
 
+mod duration;
 mod hunt;
 mod mem;
 mod router;
 mod up;
+mod watch;
 mod worker;
 
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Mem(mem::Args),
+    Watch(watch::Args),
     Router(router::Args),
     Up(up::Args),
     Hunt(hunt::Args),
@@ -26,6 +29,7 @@ impl Command {
         match self {
             Self::Mem(args) => mem::run(args),
             Self::Router(args) => router::run(args),
+            Self::Watch(args) => watch::run(args),
             Self::Up(args) => up::run(args),
             Self::Hunt(args) => hunt::run(args),
             Self::Worker(args) => worker::run(args),

@@ -1,0 +1,87 @@
+//! What a watch prints: one object a process and look.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Counter;
+use crate::verdict::Kind;
+
+/// One process at one look. As JSON this is also what a record holds and a replay reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Seconds since the watch began.
+    pub time_s: f64,
+    /// The process.
+    pub pid: u32,
+    /// Its resident bytes.
+    pub rss_bytes: u64,
+    /// The kernel's own split of them.
+    #[serde(default)]
+    pub counters: BTreeMap<Counter, u64>,
+    /// Whether the layers were sampled at this look; else they are as they were last.
+    #[serde(default = "yes")]
+    pub sampled: bool,
+    /// Its layers, and what it has beyond RSS.
+    pub layers: Vec<LayerLine>,
+    /// The verdict on the whole.
+    pub verdict: Summary,
+    /// Whether this is the watch's final line for the process.
+    #[serde(default)]
+    pub last: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// One layer of a line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerLine {
+    /// Its name.
+    pub layer: String,
+    /// Its bytes when it was last sampled.
+    pub resident_bytes: u64,
+    /// Its rate.
+    pub bytes_per_s: Option<f64>,
+    /// Its shape.
+    pub kind: Kind,
+    /// Its judgement.
+    pub leak: Option<bool>,
+}
+
+/// The verdict on a process: that of its worst layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The shape.
+    pub kind: Kind,
+    /// The judgement.
+    pub leak: Option<bool>,
+    /// The layer that it speaks of; null where it speaks of the whole.
+    pub layer: Option<String>,
+    /// The rate.
+    pub bytes_per_s: Option<f64>,
+    /// Its 95 % interval.
+    pub interval: Option<[f64; 2]>,
+    /// Seconds until the nearest limit is reached at this rate; null where nothing grows.
+    pub oom_in_s: Option<f64>,
+    /// Which limit that is.
+    #[serde(default)]
+    pub limit: Option<String>,
+    /// The seconds that the verdict speaks of.
+    #[serde(default)]
+    pub window_s: f64,
+    /// Why.
+    pub why: String,
+}
+
+impl Summary {
+    /// How bad: a leak, then what cannot be told, then none.
+    pub fn severity(&self) -> u8 {
+        match self.leak {
+            Some(true) => 2,
+            None => 1,
+            Some(false) => 0,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! One look at one process.
+
+use std::collections::BTreeMap;
+
+use plumb_target::{Error, Process};
+use serde::{Deserialize, Serialize};
+
+use crate::{Depth, Sample};
+
+/// The kernel's own split of RSS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Counter {
+    /// `RssAnon`.
+    Anonymous,
+    /// `RssFile`.
+    Files,
+    /// `RssShmem`.
+    Shared,
+}
+
+/// What one look saw. What is not there was not looked at.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observation {
+    /// Resident bytes.
+    pub rss: f64,
+    /// The cheap counters.
+    pub counters: BTreeMap<Counter, f64>,
+    /// Bytes by layer, and by kind beyond RSS.
+    pub layers: BTreeMap<String, f64>,
+    /// Whether all layers were looked at.
+    pub sampled: bool,
+}
+
+/// Kinds that the cheap counters give too.
+pub(super) const CHEAP: [&str; 2] = ["page_tables", "swap"];
+
+impl Observation {
+    /// The counters alone.
+    ///
+    /// # Errors
+    /// Vanished or zombie: there is no memory to count.
+    pub fn cheap(process: &Process) -> Result<Self, Error> {
+        let status = process.status()?;
+        if !process.is_alive() {
+            return Err(Error::Vanished { pid: process.pid() });
+        }
+        Ok(Self {
+            rss: (status.rss_anon + status.rss_file + status.rss_shmem) as f64,
+            counters: [
+                (Counter::Anonymous, status.rss_anon as f64),
+                (Counter::Files, status.rss_file as f64),
+                (Counter::Shared, status.rss_shmem as f64),
+            ]
+            .into(),
+            layers: CHEAP
+                .map(str::to_owned)
+                .into_iter()
+                .zip([status.vm_pte as f64, status.vm_swap as f64])
+                .collect(),
+            sampled: false,
+        })
+    }
+
+    /// Counters and layers.
+    ///
+    /// # Errors
+    /// As [`crate::take`].
+    pub fn full(process: &Process, depth: Depth) -> Result<Self, Error> {
+        let sample = crate::take(process, depth)?;
+        let mut seen = Self::cheap(process)?;
+        seen.add(&sample);
+        Ok(seen)
+    }
+
+    fn add(&mut self, sample: &Sample) {
+        self.sampled = true;
+        for row in &sample.layers {
+            self.layers.insert(row.layer.name().to_owned(), row.resident_bytes as f64);
+        }
+        for beyond in &sample.beyond_rss {
+            if let Some(bytes) = beyond.bytes {
+                self.layers.insert(beyond.kind.name().to_owned(), bytes as f64);
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! `plumb watch`: the ledger over time, and a verdict on what grows.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use plumb_ledger::Depth;
+use plumb_ledger::watch::{Line, Options, Replay, Watcher};
+use plumb_target::{Process, select};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, interval, sleep_until};
+
+use crate::view::{page, watch as view};
+
+/// Watch processes grow: rate, verdict and time to out-of-memory, a layer.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A pid, a name pattern (`python*`), a cgroup path (`/…`) or a container id.
+    #[arg(value_name = "PID", required_unless_present_any = ["command", "replay"])]
+    targets: Vec<String>,
+    /// How long to watch: `90`, `90s`, `10m`, `2h`. Without it, until interrupted.
+    #[arg(long = "for", value_name = "TIME", value_parser = super::duration::parse)]
+    time: Option<Duration>,
+    /// Seconds between two looks.
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
+    every: f64,
+    /// End with 3 for a leak, and with 4 where it could not be told.
+    #[arg(long)]
+    fail_on_leak: bool,
+    /// Watch the processes named alone.
+    #[arg(long)]
+    no_children: bool,
+    /// How much of one core looking may cost, in percent.
+    #[arg(long, default_value_t = 1.0, value_name = "PERCENT")]
+    budget: f64,
+    /// One JSON object a line on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Write every look to this file.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Judge a record, or another tool's CSV of time and bytes, instead of a process.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["targets", "command", "record"])]
+    replay: Option<PathBuf>,
+    /// Serve the latest look as OpenMetrics at this address.
+    #[arg(long, value_name = "ADDR")]
+    prometheus: Option<std::net::SocketAddr>,
+    /// Run this command and watch it until it ends.
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+const LEAK: u8 = 3;
+const CANNOT_TELL: u8 = 4;
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(file) = &args.replay {
+        return replay(&args, file);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(live(args))
+}
+
+fn replay(args: &Args, file: &Path) -> anyhow::Result<ExitCode> {
+    let input = File::open(file).with_context(|| file.display().to_string())?;
+    let mut out = io::stdout().lock();
+    let lines = Replay::read(BufReader::new(input), |line| {
+        if args.json {
+            let _closed = serde_json::to_writer(&mut out, line).map(|()| writeln!(out));
+        }
+    })
+    .with_context(|| file.display().to_string())?;
+    print_last(args, &lines)?;
+    Ok(status(args, &lines, None))
+}
+
+async fn live(args: Args) -> anyhow::Result<ExitCode> {
+    let mut child = start(&args)?;
+    let mut roots = Vec::new();
+    for target in &args.targets {
+        roots.extend(select::resolve(target)?);
+    }
+    if let Some(child) = &child {
+        roots.extend(child.id().and_then(|pid| Process::open(pid).ok()));
+    }
+    let options = Options {
+        children: !args.no_children,
+        budget: (args.budget / 100.0).max(1e-4),
+        depth: Depth::FULL,
+    };
+    let mut record = args.record.as_ref().map(File::create).transpose()?.map(BufWriter::new);
+    let page = match args.prometheus {
+        Some(address) => Some(page::serve(address).await?),
+        None => None,
+    };
+    let mut watcher = Watcher::new(roots, options);
+    let mut screen = (!args.json && io::stdout().is_terminal() && args.command.is_empty())
+        .then(view::Screen::open)
+        .transpose()?;
+
+    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let end = args.time.map(|time| Instant::now() + time);
+    let mut ticks = interval(Duration::try_from_secs_f64(args.every.max(0.05))?);
+    let mut ended = None;
+    loop {
+        tokio::select! {
+            biased;
+            _ = int.recv() => break,
+            _ = term.recv() => break,
+            status = wait(&mut child) => { ended = Some(status?); break }
+            () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
+            _ = ticks.tick() => {
+                let lines = match watcher.look() {
+                    Ok(lines) => lines,
+                    // A command may end before it was ever seen.
+                    Err(_) if child.is_some() => Vec::new(),
+                    Err(error) => return Err(error.into()),
+                };
+                write_lines(&lines, args.json, record.as_mut())?;
+                if let Some(page) = &page { page.update(&lines); }
+                let cost = watcher.cost();
+                if let Some(screen) = &mut screen && screen.draw(&lines, cost)? { break }
+                if watcher.is_over() && child.is_none() { break }
+            }
+        }
+    }
+    drop(screen);
+    let lines = watcher.finish().unwrap_or_default();
+    if let Some(record) = &mut record {
+        for line in &lines {
+            serde_json::to_writer(&mut *record, line)?;
+            writeln!(record)?;
+        }
+        record.flush()?;
+    }
+    print_last(&args, &lines)?;
+    eprintln!("plumb watch: looking cost {:.2} % of one core", watcher.cost() * 100.0);
+    if let (None, Some(child)) = (&ended, &mut child) {
+        child.start_kill()?;
+        child.wait().await?;
+    }
+    Ok(status(&args, &lines, ended))
+}
+
+fn start(args: &Args) -> anyhow::Result<Option<Child>> {
+    let Some((program, arguments)) = args.command.split_first() else { return Ok(None) };
+    let mut command = Command::new(program);
+    command.args(arguments).kill_on_drop(true);
+    if args.json {
+        // Standard output holds only the JSON.
+        command.stdout(Stdio::from(io::stderr()));
+    }
+    Ok(Some(command.spawn().with_context(|| program.clone())?))
+}
+
+async fn wait(child: &mut Option<Child>) -> io::Result<ExitStatus> {
+    match child {
+        Some(child) => child.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn write_lines(
+    lines: &[Line],
+    json: bool,
+    record: Option<&mut BufWriter<File>>,
+) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut text, line)?;
+        text.push(b'\n');
+    }
+    if json {
+        let mut out = io::stdout().lock();
+        out.write_all(&text)?;
+        out.flush()?;
+    }
+    if let Some(record) = record {
+        record.write_all(&text)?;
+        record.flush()?;
+    }
+    Ok(())
+}
+
+fn print_last(args: &Args, lines: &[Line]) -> anyhow::Result<()> {
+    if args.json {
+        return write_lines(lines, true, None);
+    }
+    let mut out = io::stdout().lock();
+    for line in lines {
+        write!(out, "{}", view::text(line))?;
+    }
+    Ok(())
+}
+
+fn status(args: &Args, lines: &[Line], ended: Option<ExitStatus>) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let worst = lines.iter().map(|line| line.verdict.severity()).max();
+    // As a shell says it: a signal is 128 and its number.
+    let own =
+        ended.map_or(0, |status| status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(1));
+    let code = match (args.fail_on_leak, worst, own) {
+        (true, Some(2), _) => LEAK,
+        (_, _, own) if own != 0 => u8::try_from(own).unwrap_or(1),
+        (true, Some(1) | None, _) => CANNOT_TELL,
+        _ => 0,
+    };
+    ExitCode::from(code)
+}

@@ -1,0 +1,5 @@
+//! What people look at: the terminal, and a page for Prometheus.
+
+pub mod page;
+pub mod size;
+pub mod watch;

@@ -1,0 +1,188 @@
+//! A watch on a terminal: a sparkline a layer, its rate, the verdict.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
+use std::io;
+use std::time::Duration;
+
+use crossterm::event::{self, Event, KeyCode};
+use plumb_ledger::verdict::Kind;
+use plumb_ledger::watch::{LayerLine, Line, Summary};
+use ratatui::DefaultTerminal;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout};
+use ratatui::style::{Color, Stylize};
+use ratatui::text::Line as Text;
+use ratatui::widgets::{Cell, Row, Sparkline, Table};
+
+use super::size;
+
+/// How many looks a sparkline shows.
+const WIDTH: usize = 60;
+/// Layers that are smaller and do not grow are left out.
+const WORTH_A_ROW: u64 = 256 << 10;
+
+/// The whole terminal, given back when dropped.
+#[derive(Debug)]
+pub struct Screen {
+    terminal: DefaultTerminal,
+    past: BTreeMap<(u32, String), VecDeque<u64>>,
+}
+
+impl Screen {
+    /// Takes the terminal.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { terminal: ratatui::try_init()?, past: BTreeMap::new() })
+    }
+
+    /// Draws one look; true when the user asked to end.
+    pub fn draw(&mut self, lines: &[Line], cost: f64) -> io::Result<bool> {
+        for line in lines {
+            for layer in &line.layers {
+                let past = self.past.entry((line.pid, layer.layer.clone())).or_default();
+                past.push_back(layer.resident_bytes);
+                if past.len() > WIDTH {
+                    past.pop_front();
+                }
+            }
+        }
+        let past = &self.past;
+        self.terminal.draw(|frame| draw(frame, lines, past, cost))?;
+        while event::poll(Duration::ZERO)? {
+            if let Event::Key(key) = event::read()? {
+                let interrupt = key.modifiers.contains(event::KeyModifiers::CONTROL)
+                    && key.code == KeyCode::Char('c');
+                if interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        ratatui::restore();
+    }
+}
+
+type Past = BTreeMap<(u32, String), VecDeque<u64>>;
+
+fn draw(frame: &mut Frame<'_>, lines: &[Line], past: &Past, cost: f64) {
+    let heights = lines.iter().map(|line| Constraint::Length(rows(line).count() as u16 + 4));
+    let areas = Layout::vertical(heights.chain([Constraint::Min(1)])).split(frame.area());
+    for (line, &area) in lines.iter().zip(areas.iter()) {
+        let [head, body] =
+            Layout::vertical([Constraint::Length(3), Constraint::Min(0)]).areas(area);
+        frame.render_widget(Text::from(headline(line)).bold(), head);
+        let verdict_area = ratatui::layout::Rect { y: head.y + 1, height: 1, ..head };
+        let verdict = Text::from(sentence(&line.verdict)).fg(colour(line.verdict.leak));
+        frame.render_widget(verdict, verdict_area);
+        let [table, sparks] =
+            Layout::horizontal([Constraint::Length(52), Constraint::Min(10)]).areas(body);
+        let widths = [18, 11, 13, 10].map(Constraint::Length);
+        frame.render_widget(Table::new(rows(line).map(row), widths), table);
+        for (index, layer) in rows(line).enumerate() {
+            let y = sparks.y + index as u16;
+            if y < sparks.bottom() {
+                let values = past.get(&(line.pid, layer.layer.clone()));
+                let values: Vec<u64> = values.into_iter().flatten().copied().collect();
+                let low = values.iter().min().copied().unwrap_or(0);
+                let values = values.into_iter().map(|v| v - low);
+                let area = ratatui::layout::Rect { y, height: 1, ..sparks };
+                frame.render_widget(Sparkline::default().data(values), area);
+            }
+        }
+    }
+    if let Some(&foot) = areas.last() {
+        let text = format!("looking costs {:.2} % of one core; q ends", cost * 100.0);
+        frame.render_widget(Text::from(text).dim(), foot);
+    }
+}
+
+fn rows(line: &Line) -> impl Iterator<Item = &LayerLine> {
+    let shown = |l: &&LayerLine| l.resident_bytes >= WORTH_A_ROW || l.leak == Some(true);
+    line.layers.iter().filter(shown)
+}
+
+fn row(layer: &LayerLine) -> Row<'static> {
+    let cells = [
+        Cell::from(layer.layer.clone()),
+        Cell::from(format!("{:>10}", size::bytes(layer.resident_bytes as f64))),
+        Cell::from(format!("{:>12}", rate(layer.bytes_per_s))),
+        Cell::from(word(layer.kind)),
+    ];
+    Row::new(cells).fg(colour(layer.leak))
+}
+
+fn colour(leak: Option<bool>) -> Color {
+    match leak {
+        Some(true) => Color::Red,
+        None => Color::Yellow,
+        Some(false) => Color::Reset,
+    }
+}
+
+fn rate(bytes_per_s: Option<f64>) -> String {
+    match bytes_per_s {
+        Some(rate) if rate.abs() >= 1.0 => format!("{}/s", size::bytes(rate)),
+        _ => "-".into(),
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Flat => "flat",
+        Kind::WarmingUp => "warming up",
+        Kind::Sawtooth => "sawtooth",
+        Kind::Step => "step",
+        Kind::Growing => "growing",
+        Kind::Undecided => "undecided",
+    }
+}
+
+fn headline(line: &Line) -> String {
+    let rss = size::bytes(line.rss_bytes as f64);
+    format!("process {}: {rss} resident after {}", line.pid, size::time(line.time_s))
+}
+
+fn sentence(verdict: &Summary) -> String {
+    let judgement = match verdict.leak {
+        Some(true) => "LEAK",
+        Some(false) => "no leak",
+        None => "cannot tell yet",
+    };
+    let mut text = format!("{judgement}: ");
+    if let Some(layer) = &verdict.layer {
+        let _infallible = write!(text, "{layer} ");
+    }
+    let _infallible = write!(text, "{}", word(verdict.kind));
+    if let (Some(bytes), Some([low, high])) = (verdict.bytes_per_s, verdict.interval)
+        && verdict.kind != Kind::Flat
+    {
+        let [bytes, low, high] = [bytes, low, high].map(size::bytes);
+        let _infallible = write!(text, " {bytes}/s ({low} to {high})");
+    }
+    if let (Some(oom), Some(limit)) = (verdict.oom_in_s, &verdict.limit) {
+        let _infallible = write!(text, ", {limit} full in {}", size::time(oom));
+    }
+    let _infallible = write!(text, "; {}", verdict.why);
+    text
+}
+
+/// One process as plain text: the final word of a watch, and all of it where there is no terminal.
+pub fn text(line: &Line) -> String {
+    let mut text = format!("{}\n{}\n", headline(line), sentence(&line.verdict));
+    for layer in rows(line) {
+        let _infallible = writeln!(
+            text,
+            "  {:<17} {:>10} {:>13}  {}",
+            layer.layer,
+            size::bytes(layer.resident_bytes as f64),
+            rate(layer.bytes_per_s),
+            word(layer.kind)
+        );
+    }
+    text
+}
