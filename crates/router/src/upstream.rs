@@ -6,6 +6,7 @@ use std::io;
 use std::net::{Shutdown, TcpStream as StdStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -85,8 +86,16 @@ pub(crate) struct Stream {
 pub(crate) struct Wire {
     sender: SendRequest<Full<Bytes>>,
     task: AbortHandle,
-    socket: Arc<StdStream>,
+    socket: Arc<Socket>,
     reused: bool,
+}
+
+/// A connection's socket, beside the task that speaks on it.
+#[derive(Debug)]
+struct Socket {
+    stream: StdStream,
+    /// The asker has left: nothing is to be sent any more, nor sent again.
+    left: AtomicBool,
 }
 
 impl Drop for Wire {
@@ -98,11 +107,12 @@ impl Drop for Wire {
 /// Ends the sending half of a connection: the peer sees that its asker has left, and what it had
 /// answered already still arrives.
 #[derive(Debug)]
-pub(crate) struct HalfClose(Arc<StdStream>);
+pub(crate) struct HalfClose(Arc<Socket>);
 
 impl HalfClose {
     pub(crate) fn close(&self) {
-        if let Err(error) = self.0.shutdown(Shutdown::Write) {
+        self.0.left.store(true, Ordering::Release);
+        if let Err(error) = self.0.stream.shutdown(Shutdown::Write) {
             debug!(%error, "the connection had ended already");
         }
     }
@@ -163,7 +173,7 @@ impl Upstream {
         let sent = wire.sender.send_request(self.request(ask)).await;
         let (response, wire) = match sent {
             Ok(response) => (response, wire),
-            Err(_) if wire.reused => {
+            Err(_) if wire.reused && !wire.socket.left.load(Ordering::Acquire) => {
                 drop(wire);
                 let mut wire = self.connect_anew(limit).await?;
                 let sent = wire.sender.send_request(self.request(ask)).await;
@@ -254,7 +264,8 @@ impl Stream {
     }
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<Arc<StdStream>> {
+fn prepare(stream: &TcpStream) -> io::Result<Arc<Socket>> {
     stream.set_nodelay(true)?;
-    Ok(Arc::new(StdStream::from(stream.as_fd().try_clone_to_owned()?)))
+    let stream = StdStream::from(stream.as_fd().try_clone_to_owned()?);
+    Ok(Arc::new(Socket { stream, left: AtomicBool::new(false) }))
 }

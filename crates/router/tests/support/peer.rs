@@ -148,9 +148,14 @@ impl Peer {
         }
     }
 
+    /// What more has happened so far.
+    pub fn seen_more(&mut self) -> Option<Seen> {
+        self.seen.try_recv().ok()
+    }
+
     /// Whether nothing more has happened so far.
     pub fn saw_nothing_more(&mut self) -> bool {
-        self.seen.try_recv().is_err()
+        self.seen_more().is_none()
     }
 
     /// Dies: its listener and connections are gone when this is done.
