@@ -31,6 +31,12 @@ impl Arena {
         self.base
     }
 
+    /// All of it.
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping has `len` bytes, and `&mut self` makes the slice the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
+    }
+
     /// `len` floats from byte `offset` on.
     pub(crate) fn floats(&mut self, offset: usize, len: usize) -> &mut [f32] {
         assert!(

@@ -22,6 +22,6 @@ pub use config::{Config, RopeBase};
 pub use engine::{Engine, EngineOptions};
 pub use error::{BatchError, Error};
 pub use family::{Family, Gate, Pairing};
-pub use model::{KvType, LoadOptions, Model};
+pub use model::{KvType, LoadOptions, Model, PackFile};
 pub use plan::{BufferReport, OpReport, PlanReport};
 pub use rope::Scaling;

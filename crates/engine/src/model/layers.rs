@@ -1,12 +1,13 @@
 //! The weights of a model by their place in it.
 
+use super::packed::{Layout, PackFile, Packed};
 use super::tensors::Tensors;
 use crate::Error;
 use crate::config::Config;
-use crate::kernels::matmul::{self, Shape};
+use crate::kernels::matmul::Shape;
 use crate::matrix::Matrix;
 use plumb_gguf::{Gguf, TensorInfo};
-use rustix::mm::{MapFlags, ProtFlags};
+use std::path::Path;
 use std::ptr::NonNull;
 
 /// A matrix of a model: an index, so that plans own nothing.
@@ -44,11 +45,17 @@ pub(crate) struct Weights {
     pub(crate) head: MatrixId,
     pub(crate) rope_divisors: Option<Vec<f32>>,
     matrices: Vec<Matrix>,
-    store: Store,
+    packed: Packed,
+    bytes: usize,
 }
 
 impl Weights {
-    pub(super) fn load(gguf: &Gguf, config: &Config) -> Result<Self, Error> {
+    pub(super) fn load(
+        path: &Path,
+        gguf: &Gguf,
+        config: &Config,
+        keep: &PackFile,
+    ) -> Result<Self, Error> {
         let tensors = Tensors::new(gguf, config);
         let mut wanted = Wanted { tensors: &tensors, list: Vec::new() };
         let embedding = wanted.matrix("token_embd.weight", config.vocab, config.width)?;
@@ -62,8 +69,16 @@ impl Weights {
             .map(|layer| wanted.layer(layer, config))
             .collect::<Result<_, _>>()?;
         tensors.refuse_unused()?;
-        let (matrices, store) = wanted.pack()?;
-        Ok(Self { embedding, layers, output_norm, head, rope_divisors, matrices, store })
+        let layout = Layout::new(&wanted.list)?;
+        let packed = Packed::obtain(path, gguf, &layout, keep)?;
+        let matrices = matrices(&layout, &packed)?;
+        let bytes = layout.bytes();
+        Ok(Self { embedding, layers, output_norm, head, rope_divisors, matrices, packed, bytes })
+    }
+
+    /// SHA-256 of the model's file.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        self.packed.digest
     }
 
     /// The matrix of an id of this model.
@@ -72,7 +87,7 @@ impl Weights {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.store.len
+        self.bytes
     }
 }
 
@@ -129,64 +144,18 @@ impl<'a> Wanted<'a> {
             ffn_output_norm: norm_if(family.normalises_outputs(), "post_ffw_norm", width)?,
         })
     }
-
-    /// Packs every matrix, one after the other, each on a cache line.
-    fn pack(&self) -> Result<(Vec<Matrix>, Store), Error> {
-        let mut end = 0usize;
-        let mut places = Vec::new();
-        for tensor in &self.list {
-            let shape = Shape::new(tensor.ty, tensor.dims[1], tensor.dims[0])
-                .map_err(|error| Error::matrix(tensor, error))?;
-            places.push((shape, end));
-            end = (end + shape.packed_bytes()).next_multiple_of(matmul::ALIGN);
-        }
-        let mut store = Store::new(end)?;
-        let mut matrices = Vec::new();
-        for (tensor, (shape, start)) in self.list.iter().zip(places) {
-            let bytes = &mut store.bytes()[start..start + shape.packed_bytes()];
-            let wrong = |error| Error::matrix(tensor, error);
-            matmul::pack(shape, self.tensors.data(tensor), bytes).map_err(wrong)?;
-            // SAFETY: the store lives beside the matrices and is not written again.
-            let matrix = unsafe { Matrix::over(shape, NonNull::from(bytes)) };
-            matrices.push(matrix.map_err(wrong)?);
-        }
-        Ok((matrices, store))
-    }
 }
 
-/// Memory for the packed matrices.
-#[derive(Debug)]
-struct Store {
-    base: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: plain memory, written only through `&mut`.
-unsafe impl Send for Store {}
-// SAFETY: as above.
-unsafe impl Sync for Store {}
-
-impl Store {
-    fn new(len: usize) -> Result<Self, Error> {
-        let (read_write, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-        // SAFETY: a new mapping, at an address that the kernel chooses.
-        let base = unsafe {
-            rustix::mm::mmap_anonymous(std::ptr::null_mut(), len.max(1), read_write, flags)
-        }
-        .map_err(|error| Error::system(format!("no memory for {len} bytes of weights"), error))?;
-        let base = NonNull::new(base.cast()).expect("mmap never returns null");
-        Ok(Self { base, len })
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the mapping has `len` bytes, and `&mut self` makes the slice the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and the matrices over it are dropped with it.
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len.max(1)) };
-    }
+/// The matrices over packed bytes.
+fn matrices(layout: &Layout<'_>, packed: &Packed) -> Result<Vec<Matrix>, Error> {
+    let over = |(tensor, shape, at): (&TensorInfo, Shape, usize)| {
+        // SAFETY: the layout's bytes are there from `base` on; they lie as long as `packed`, which
+        // lives beside the matrices, and nobody writes to them.
+        let matrix = unsafe {
+            let bytes = NonNull::slice_from_raw_parts(packed.base().add(at), shape.packed_bytes());
+            Matrix::over(shape, bytes)
+        };
+        matrix.map_err(|error| Error::matrix(tensor, error))
+    };
+    layout.entries().map(over).collect()
 }

@@ -1,9 +1,11 @@
 //! A loaded model: its shape, its packed matrices, its vectors.
 
 mod layers;
+mod packed;
 mod tensors;
 
 pub(crate) use layers::{Layer, MatrixId, Weights};
+pub use packed::PackFile;
 
 use crate::Error;
 use crate::config::Config;
@@ -18,7 +20,10 @@ const KV_FORMAT: u32 = 1;
 
 /// How a model is loaded.
 #[derive(Debug, Clone, Default)]
-pub struct LoadOptions {}
+pub struct LoadOptions {
+    /// Where the packed weights are kept.
+    pub pack_file: PackFile,
+}
 
 /// How K and V are stored in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,16 +63,22 @@ impl Model {
     /// # Errors
     /// When the file cannot be read, is of a family without a plan, or lacks a tensor or has one
     /// of the wrong shape.
-    pub fn load(path: &Path, _options: &LoadOptions) -> Result<Arc<Self>, Error> {
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Arc<Self>, Error> {
         let gguf = Gguf::open(path)?;
         let config = Config::read(&gguf)?;
-        let weights = Weights::load(&gguf, &config)?;
+        let weights = Weights::load(path, &gguf, &config, &options.pack_file)?;
         let divisors = weights.rope_divisors.as_deref();
         let rotation = |rope: crate::config::RopeBase| {
             Rotation::new(config.rope_dims, rope.base, rope.scaling, divisors)
         };
         let (rotation, rotation_windowed) = (rotation(config.rope), rotation(config.rope_windowed));
-        Ok(Arc::new(Self { digest: gguf.digest(), config, weights, rotation, rotation_windowed }))
+        Ok(Arc::new(Self {
+            digest: weights.digest(),
+            config,
+            weights,
+            rotation,
+            rotation_windowed,
+        }))
     }
 
     /// What the metadata says.

@@ -18,11 +18,6 @@ impl<'a> Tensors<'a> {
         Self { gguf, config, used: RefCell::default() }
     }
 
-    /// The bytes of a tensor.
-    pub(super) fn data(&self, tensor: &TensorInfo) -> &'a [u8] {
-        self.gguf.data(tensor)
-    }
-
     /// A matrix of `outputs` rows of `inputs`.
     pub(super) fn matrix(
         &self,

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
 pub mod models;
+pub mod reference;
+pub mod tiny;
 
 use plumb_engine::{Engine, EngineOptions, KvType, Model, Rows, Slice};
 use plumb_kv::{Block, BlockId, Pool};
