@@ -166,7 +166,7 @@ impl<'a> Keys<'a> {
         let Some(Value::Array(array)) = self.gguf.meta(&self.full(key)) else {
             return self.get(key);
         };
-        let mut values = array.iter().map(|value| usize::from_value(value));
+        let mut values = array.iter().map(usize::from_value);
         match values.next().flatten() {
             Some(first) if values.all(|value| value == Some(first)) => Ok(Some(first)),
             _ => Err(self.bad(key, "differs between layers, which no plan here supports")),
@@ -241,7 +241,7 @@ impl<'a> Keys<'a> {
         };
         let key = "attention.sliding_window_pattern";
         if let Some(Value::Array(pattern)) = self.gguf.meta(&self.full(key)) {
-            let windowed: Vec<_> = pattern.iter().filter_map(|v| bool::from_value(v)).collect();
+            let windowed: Vec<_> = pattern.iter().filter_map(bool::from_value).collect();
             if windowed.len() != layers {
                 return Err(
                     self.bad(key, format!("{} booleans for {layers} layers", windowed.len()))

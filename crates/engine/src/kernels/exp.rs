@@ -18,8 +18,8 @@ pub(crate) fn exp2(x: f32) -> f32 {
     p = p.mul_add(r, 1.333_355_8e-3);
     p = p.mul_add(r, 9.618_129e-3);
     p = p.mul_add(r, 5.550_410_7e-2);
-    p = p.mul_add(r, 2.402_265_1e-1);
-    p = p.mul_add(r, 6.931_471_8e-1);
+    p = p.mul_add(r, 2.402_265e-1);
+    p = p.mul_add(r, std::f32::consts::LN_2);
     p = p.mul_add(r, 1.0);
     f32::from_bits(p.to_bits().wrapping_add(rounded.to_bits() << 23))
 }

@@ -25,7 +25,7 @@ fn silu(x: f32) -> f32 {
 /// x (1 + tanh z) / 2 = x / (1 + e⁻²ᶻ) with z = √(2/π) (x + 0.044715 x³).
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769;
     let z = TWICE_ROOT * x * (0.044_715 * x).mul_add(x, 1.0);
     x / (1.0 + exp(-z))
 }

@@ -102,7 +102,7 @@ mod tests {
         let draws = |seed| {
             let params =
                 Params { seed, temperature: 0.8, top_p: 0.9, top_k: 50, ..Params::default() };
-            let output = vec![0; 20];
+            let output = [0; 20];
             let tokens = (0..20).map(|i| {
                 // A new sampler every time: nothing is carried from draw to draw.
                 Sampler::new(params.clone()).next(&mut logits.clone(), &[], &output[..i]).token
