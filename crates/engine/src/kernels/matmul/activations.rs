@@ -10,8 +10,8 @@ use super::isa::{Isa, Set};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// Rows in a full panel: the most that any kernel takes at a time.
-pub(crate) const PANEL: usize = 12;
+/// Rows in a full panel: a multiple of what any kernel takes at a time.
+pub(crate) const PANEL: usize = 16;
 
 /// Blocks whose largest magnitude is below this count as zero: their scale's inverse would overflow.
 pub(crate) const TINY: f32 = 1e-30;

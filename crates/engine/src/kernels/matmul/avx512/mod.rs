@@ -29,10 +29,11 @@ fn blocks_of<F: Format>(rows: usize) -> (usize, BlockKernel) {
         1 => (1, blocks::kernel::<F, 1>),
         2 => (2, blocks::kernel::<F, 2>),
         3 => (3, blocks::kernel::<F, 3>),
-        4 | 5 => (4, blocks::kernel::<F, 4>),
-        6 | 7 => (6, blocks::kernel::<F, 6>),
-        8..=11 => (8, blocks::kernel::<F, 8>),
-        _ => (12, blocks::kernel::<F, 12>),
+        4 => (4, blocks::kernel::<F, 4>),
+        5 => (5, blocks::kernel::<F, 5>),
+        6 => (6, blocks::kernel::<F, 6>),
+        7 => (7, blocks::kernel::<F, 7>),
+        _ => (8, blocks::kernel::<F, 8>),
     }
 }
 
