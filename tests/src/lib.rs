@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod http;
+pub mod lab;
+pub mod ledger;
 pub mod models;
 pub mod process;
 pub mod stack;

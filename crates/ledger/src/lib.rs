@@ -26,6 +26,7 @@ pub mod cgroup;
 pub mod claim;
 pub mod classify;
 mod layer;
+mod own;
 mod owners;
 mod rows;
 mod sample;
@@ -36,4 +37,5 @@ pub mod watch;
 
 pub use beyond::{Beyond, Kind};
 pub use layer::Layer;
+pub use own::own;
 pub use sample::{Cost, Depth, LayerRow, Mapping, Sample, take};

@@ -1,0 +1,77 @@
+//! `plumb mem` on the programs of the lab: every layer within 2 % of the program's own truth.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+
+use plumb_tests::lab::{self, Program};
+use plumb_tests::ledger::{self, faults};
+
+/// Every program of the lab that stands still without a rate. The other ones are named, so that a
+/// new program is not forgotten.
+const MOVING: [&str; 1] = ["munmap_preload"];
+
+fn programs() -> Vec<String> {
+    let built = lab::build();
+    let sources = std::fs::read_dir(lab::folder()).expect("lab/");
+    let mut names: BTreeSet<String> = sources
+        .filter_map(|entry| {
+            let path: PathBuf = entry.ok()?.path();
+            let name = path.file_stem()?.to_str()?.to_owned();
+            let native = matches!(path.extension()?.to_str()?, "c" | "rs");
+            (native && !MOVING.contains(&name.as_str())).then_some(name)
+        })
+        .collect();
+    for more in ["malloc_in_use.static", "malloc_in_use.stripped"] {
+        assert!(built.join(more).exists(), "{more} is not built");
+        names.insert(more.to_owned());
+    }
+    names.into_iter().collect()
+}
+
+#[test]
+fn layers_are_the_programs_own_truth() {
+    let names = Mutex::new(programs());
+    let wrong = Mutex::new(Vec::new());
+    let next = || names.lock().unwrap().pop();
+    assert!(names.lock().unwrap().len() > 30);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while let Some(name) = next() {
+                    let program = Program::named(&name, &[]);
+                    let found = faults(&program, &ledger::of(program.pid()), None);
+                    if !found.is_empty() {
+                        wrong.lock().unwrap().push(format!("{name}: {}", found.join("; ")));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_a_preloaded_library_keeps_mapped_is_not_the_heaps() {
+    let preload = lab::build().join("munmap_preload.so");
+    let mut command = Command::new(lab::build().join("mmap_freed"));
+    command.env("LD_PRELOAD", preload);
+    let program = Program::start(command);
+    let seen = ledger::of(program.pid());
+    assert_eq!(faults(&program, &seen, None), [String::new(); 0]);
+    assert!(seen.layer("anonymous") > 40 << 20, "{seen:?}");
+}
+
+#[test]
+fn layers_hold_at_other_sizes() {
+    for (name, bytes) in [("malloc_in_use", "200000000"), ("malloc_mmapped", "9000000")] {
+        let program = Program::named(name, &[("LAB_BYTES", bytes), ("LAB_SEED", "7")]);
+        assert_eq!(
+            faults(&program, &ledger::of(program.pid()), None),
+            [String::new(); 0],
+            "{name}"
+        );
+    }
+}
