@@ -9,4 +9,7 @@ pub enum Error {
     /// A target could not be read.
     #[error(transparent)]
     Target(#[from] plumb_target::Error),
+    /// The command could not be started.
+    #[error("the command could not be started: {0}")]
+    Start(std::io::Error),
 }

@@ -5,17 +5,25 @@
 //! # Design
 //! [`run`] attaches everything that is cheap at once (mapping tracepoints, ledger, hooks), watches
 //! for the time it was given, asks the ledger where the growth is, and gives [`Report`]: verdict,
-//! culprits by stack, hooks, advice. How it is shown is [`report`]'s affair alone.
+//! culprits by stack, hooks, advice. [`show`] and [`export`] turn a report into text, HTML and the
+//! forms of other tools. What to do comes from a table ([`Table`], `advice.toml`), each line with the
+//! evidence that must be present.
 #![forbid(unsafe_code)]
 
+mod advice;
 mod cost;
 mod culprits;
 mod error;
+pub mod export;
 mod growth;
+mod launch;
 mod report;
 mod run;
+pub mod show;
 
+pub use advice::{Advice, Table};
 pub use error::Error;
 pub use growth::{Track, Verdict};
+pub use launch::Launched;
 pub use report::{Cost, Culprit, Report};
 pub use run::{Options, Progress, run};

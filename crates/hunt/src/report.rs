@@ -3,6 +3,7 @@
 use plumb_trace::Frame;
 use serde::Serialize;
 
+use crate::advice::Advice;
 use crate::growth::{Track, Verdict};
 
 /// One stack and what it still holds.
@@ -31,6 +32,8 @@ pub struct Cost {
     pub cpu_s: f64,
     /// The same, per second watched.
     pub cores: f64,
+    /// Whether the target mapped so fast that maps were paired in the kernel instead of replayed.
+    pub paired_in_kernel: bool,
     /// Our own resident bytes at the end.
     pub rss_bytes: u64,
     /// Events taken in.
@@ -51,7 +54,7 @@ pub struct Report {
     /// As `plumb hooks` gives them.
     pub hooks: serde_json::Value,
     /// What to do.
-    pub advice: Vec<serde_json::Value>,
+    pub advice: Vec<Advice>,
     /// Events that found no room.
     pub lost_events: u64,
     /// What it cost.

@@ -9,7 +9,7 @@ use plumb_trace::Tracer;
 use crate::culprits;
 use crate::growth::Growth;
 use crate::report::{Cost, Report};
-use crate::{Error, cost};
+use crate::{Error, Table, cost};
 
 /// What to hunt and for how long.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct Options {
     pub children: bool,
     /// How long to watch.
     pub time: Duration,
+    /// What to do about known culprits.
+    pub advice: Table,
 }
 
 /// What a hunt is doing, told about once a second.
@@ -78,7 +80,7 @@ pub fn run(
     hunt.tracer.pump(Duration::ZERO);
     hunt.look();
     let root = options.roots.first().map_or(0, Process::pid);
-    Ok(hunt.report(root))
+    Ok(hunt.report(root, &options.advice))
 }
 
 struct Hunt {
@@ -127,21 +129,23 @@ impl Hunt {
         (cost::cpu_seconds() - self.cpu) / self.started.elapsed().as_secs_f64().max(1e-3)
     }
 
-    fn report(mut self, root: u32) -> Report {
+    fn report(mut self, root: u32, table: &Table) -> Report {
         let seconds = self.started.elapsed().as_secs_f64();
         let (cpu_s, cores) = (cost::cpu_seconds() - self.cpu, self.cores());
         let verdict = self.growth.verdict(root);
         let culprits = culprits::name(&mut self.tracer, &verdict, cost::monotonic_ns());
         let counters = self.tracer.counters();
+        let hooks = serde_json::json!({});
         Report {
+            advice: table.apply(&verdict, &culprits, &hooks),
             verdict,
             culprits,
-            hooks: serde_json::json!({}),
-            advice: Vec::new(),
+            hooks,
             lost_events: counters.lost,
             cost: Cost {
                 cpu_s,
                 cores,
+                paired_in_kernel: self.tracer.counts_in_kernel(),
                 rss_bytes: cost::own_rss(),
                 events: counters.events,
                 stacks_copied: counters.copied,

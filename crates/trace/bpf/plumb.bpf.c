@@ -64,14 +64,21 @@ INLINE void emit_bare(struct target *t, u32 kind, u32 nr, struct regs *r, s64 re
 INLINE void pair_map(struct event *e)
 {
 	struct live_key key = { .tgid = e->tgid, .start = e->ret };
-	struct live value = { .bytes = e->args[1], .stack = e->stack, .time_ns = e->time_ns };
+	struct live value = { .bytes = (e->args[1] + 4095) & ~4095ull, .stack = e->stack, .time_ns = e->time_ns };
 	map_update(&live, &key, &value, ANY);
 	count(COUNT_PAIRED);
 }
 
-INLINE void pair_unmap(u32 tgid, u64 start)
+INLINE void pair_unmap(u32 tgid, u64 start, u64 bytes)
 {
 	struct live_key key = { .tgid = tgid, .start = start };
+	struct live *was = map_lookup(&live, &key);
+	if (was && was->bytes > bytes) {
+		struct live_key rest_key = { .tgid = tgid, .start = start + bytes };
+		struct live rest = { .bytes = was->bytes - bytes, .stack = was->stack,
+				     .time_ns = was->time_ns };
+		map_update(&live, &rest_key, &rest, ANY);
+	}
 	map_delete(&live, &key);
 	count(COUNT_PAIRED);
 }
@@ -91,7 +98,7 @@ int enter(struct raw_args *ctx)
 		return 0;
 	struct config *c = config_of();
 	if (c && c->counting && nr == SYS_munmap) {
-		pair_unmap(tgid, r.di);
+		pair_unmap(tgid, r.di, (r.si + 4095) & ~4095ull);
 		return 0;
 	}
 	emit_bare(t, KIND_ENTER_SYSCALL, nr, &r, 0);

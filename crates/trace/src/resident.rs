@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 
 use plumb_target::Pagemap;
 
-use crate::account::{Owner, Process, StackId};
+use crate::account::{Backing, Owner, Process, StackId};
 use crate::intervals::Piece;
 
 /// What one stack holds in one process.
@@ -16,7 +17,7 @@ pub struct Holding {
     /// The stack that made the ranges.
     pub stack: StackId,
     /// What they are made of.
-    pub backing: crate::account::Backing,
+    pub backing: Backing,
     /// Resident bytes.
     pub resident: u64,
     /// Mapped bytes.
@@ -73,7 +74,7 @@ pub fn holdings(
     let pieces: Vec<Piece<Owner>> =
         process.ranges.iter().filter(|(_, o)| !o.inherited || !parent_has(o.id)).collect();
     let bytes = resident(pagemap, &pieces);
-    let mut by: HashMap<(StackId, crate::account::Backing), (Holding, HashMap<u64, ()>)> =
+    let mut by: HashMap<(StackId, Backing), (Holding, HashMap<u64, ()>)> =
         HashMap::new();
     for ((range, owner), resident) in pieces.iter().zip(bytes) {
         let (h, ids) = by.entry((owner.stack, owner.backing)).or_insert_with(|| {
@@ -98,4 +99,37 @@ pub fn holdings(
         }
     }
     by.into_values().map(|(h, _)| h).collect()
+}
+
+/// What the memfds that a process made since the attach hold, mapped or not.
+pub fn memfds(pid: u32, process: &Process) -> Vec<Holding> {
+    let held = process.memfds.iter().filter_map(|(fd, (stack, time_ns))| {
+        let link = format!("/proc/{pid}/fd/{fd}");
+        let name = std::fs::read_link(&link).ok()?;
+        // The descriptor may have been closed and given to another file.
+        if !name.as_os_str().as_encoded_bytes().starts_with(b"/memfd:") {
+            return None;
+        }
+        let bytes = std::fs::metadata(&link).ok()?.blocks() * 512;
+        Some(Holding {
+            pid,
+            stack: *stack,
+            backing: Backing::Memfd,
+            resident: bytes,
+            mapped: bytes,
+            count: 1,
+            first_ns: *time_ns,
+            last_ns: *time_ns,
+        })
+    });
+    let mut by: HashMap<StackId, Holding> = HashMap::new();
+    for h in held {
+        let sum = by.entry(h.stack).or_insert(Holding { resident: 0, mapped: 0, count: 0, ..h });
+        sum.resident += h.resident;
+        sum.mapped += h.mapped;
+        sum.count += 1;
+        sum.first_ns = sum.first_ns.min(h.first_ns);
+        sum.last_ns = sum.last_ns.max(h.last_ns);
+    }
+    by.into_values().collect()
 }

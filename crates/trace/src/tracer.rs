@@ -1,7 +1,7 @@
 //! One trace of one process tree: events in, holdings and stacks out.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plumb_target::{Memory, Pagemap, Process, maps};
 
@@ -49,6 +49,9 @@ pub struct Tracer {
     /// Sampled page faults outside of every range made since the attach, by process and stack.
     touched: HashMap<(u32, StackId), u64>,
     samples_faults: bool,
+    counting: bool,
+    rate_since: Instant,
+    rate_events: u64,
     records: Vec<u8>,
     ends: Vec<usize>,
     next_space: u32,
@@ -57,6 +60,8 @@ pub struct Tracer {
 
 /// Records taken from the ring at once: bounds the copy.
 const BATCH: usize = 4096;
+/// Events a second; 10,000 maps and unmaps a second are 20,000.
+const RATE_MAX: f64 = 40_000.0;
 /// One page in eight: cheap, and enough for shares.
 const FAULT_SHIFT: u32 = 3;
 
@@ -91,6 +96,9 @@ impl Tracer {
             held: HashMap::new(),
             touched: HashMap::new(),
             samples_faults: false,
+            counting: false,
+            rate_since: Instant::now(),
+            rate_events: 0,
             records: Vec::new(),
             ends: Vec::new(),
             next_space: 1,
@@ -137,6 +145,7 @@ impl Tracer {
     pub fn pump(&mut self, time: Duration) {
         self.probe.wait(time);
         while self.pump_batch() == BATCH {}
+        self.limit_rate();
     }
 
     fn pump_batch(&mut self) -> usize {
@@ -256,6 +265,9 @@ impl Tracer {
 
     /// Reads which pages are resident now, and keeps what each stack holds.
     pub fn sample(&mut self) {
+        if self.counting {
+            self.take_live();
+        }
         let alive: Vec<u32> =
             self.account.processes().filter(|(_, p)| !p.exited).map(|(pid, _)| pid).collect();
         for pid in alive {
@@ -273,8 +285,41 @@ impl Tracer {
                 .map(|p| p.ranges.iter().map(|(_, o)| o.id).collect())
                 .unwrap_or_default();
             let has = |id: u64| parent_ids.contains(&id);
-            self.held.insert(pid, resident::holdings(pid, ranges, &pagemap, &has));
+            let mut held = resident::holdings(pid, ranges, &pagemap, &has);
+            held.extend(resident::memfds(pid, ranges));
+            self.held.insert(pid, held);
         }
+    }
+
+    /// Takes over what was paired in the kernel; it is newer than what is known here.
+    fn take_live(&mut self) {
+        let mut live = self.probe.live();
+        live.sort_by_key(|l| l.time_ns);
+        for l in live {
+            let stack = self.stacks.find(l.stack).unwrap_or(UNKNOWN);
+            self.account.restore(l.pid, l.start..l.start.saturating_add(l.bytes), stack, l.time_ns);
+        }
+    }
+
+    /// Above a rate at which telling of each event would cost too much, pairs maps and unmaps in
+    /// the kernel from now on.
+    fn limit_rate(&mut self) {
+        let seconds = self.rate_since.elapsed().as_secs_f64();
+        if self.counting || seconds < 1.0 {
+            return;
+        }
+        let events = self.probe.counters().events;
+        let rate = (events - self.rate_events) as f64 / seconds;
+        (self.rate_since, self.rate_events) = (Instant::now(), events);
+        if rate > RATE_MAX {
+            self.counting = self.probe.set(|config| config.counting = 1).is_ok();
+        }
+    }
+
+    /// Whether the target maps so fast that its maps are paired in the kernel: what was mapped
+    /// before that and unmapped in part since may then be charged to the wrong stack.
+    pub fn counts_in_kernel(&self) -> bool {
+        self.counting
     }
 
     /// What every stack held at the last [`Tracer::sample`], the biggest first.
