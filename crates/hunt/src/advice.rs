@@ -60,11 +60,11 @@ impl Table {
         culprits: &[Culprit],
         hooks: &serde_json::Value,
     ) -> Vec<Advice> {
-        let Some(layer) = verdict.layer.as_deref() else { return Vec::new() };
+        let Some(layer) = verdict.summary.layer.as_deref() else { return Vec::new() };
         self.advice
             .iter()
             .filter_map(|e| {
-                let evidence = e.evidence(layer, verdict.leak, culprits, hooks)?;
+                let evidence = e.evidence(layer, verdict.summary.leak, culprits, hooks)?;
                 Some(Advice { id: e.id.clone(), text: e.text.clone(), evidence })
             })
             .collect()
@@ -91,7 +91,11 @@ impl Entry {
             let c = culprits
                 .iter()
                 .find(|c| wanted.iter().all(|w| c.frames.iter().any(|f| names(f, w))))?;
-            seen.push(format!("{} in a stack that holds {} bytes", wanted.join(", "), c.outstanding_bytes));
+            seen.push(format!(
+                "{} in a stack that holds {} bytes",
+                wanted.join(", "),
+                c.outstanding_bytes
+            ));
         }
         if let Some(wanted) = &self.modules {
             seen.push(format!("{} in the process", module(wanted, culprits, hooks)?));

@@ -13,26 +13,49 @@ const LEAST_SHARE: f64 = 0.01;
 
 /// The stacks to name, biggest first; none where nothing grows or growth does no harm.
 pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit> {
-    if verdict.leak == Some(false) || verdict.layer.is_none() {
+    let (Some(layer), Some(true) | None) = (&verdict.summary.layer, verdict.summary.leak) else {
         return Vec::new();
-    }
-    let layer = verdict.layer.clone().unwrap_or_default();
+    };
     let held: Vec<Holding> = tracer
         .holdings()
         .into_iter()
-        .filter(|h| h.resident > 0 && may_hold(&layer, h.backing))
+        .filter(|h| h.resident > 0 && may_hold(layer, h.backing))
         .collect();
     let older = tracer.older(verdict.pid);
     let held_bytes: u64 = held.iter().filter(|h| h.pid == verdict.pid).map(|h| h.resident).sum();
-    let older_growth = older_growth(&layer, verdict.grown_bytes, held_bytes, !older.is_empty());
+    let older_growth = older_growth(layer, verdict.grown_bytes, held_bytes, !older.is_empty());
     let growth = verdict.grown_bytes.max(held_bytes + older_growth);
     let mut culprits: Vec<Culprit> =
         held.iter().map(|h| of_holding(tracer, h, growth, now_ns)).collect();
     charge_older(tracer, &mut culprits, verdict.pid, &older, older_growth, growth);
+    if is_heap(layer) {
+        scale(&mut culprits, verdict);
+    }
     culprits.retain(|c| c.share.is_none_or(|s| s >= LEAST_SHARE));
     culprits.sort_by_key(|c| std::cmp::Reverse(c.outstanding_bytes + c.older_bytes));
     culprits.truncate(MOST);
     culprits
+}
+
+fn is_heap(layer: &str) -> bool {
+    layer.starts_with("heap") || layer.starts_with("python")
+}
+
+/// Of a heap, the stacks of the syscalls by which it grows say who, by shares; how much is live
+/// only the ledger's walk of the heap knows.
+fn scale(culprits: &mut [Culprit], verdict: &Verdict) {
+    let of = |c: &Culprit| c.outstanding_bytes + c.older_bytes;
+    let all: u64 = culprits.iter().filter(|c| c.pid == verdict.pid).map(of).sum();
+    if all == 0 || all <= verdict.grown_bytes {
+        return;
+    }
+    let part =
+        |bytes: u64| (u128::from(bytes) * u128::from(verdict.grown_bytes) / u128::from(all)) as u64;
+    for c in culprits.iter_mut().filter(|c| c.pid == verdict.pid) {
+        c.share = Some(of(c) as f64 / all as f64);
+        c.outstanding_bytes = part(c.outstanding_bytes);
+        c.older_bytes = part(c.older_bytes);
+    }
 }
 
 /// Whether memory of this kind can be what a layer is made of.

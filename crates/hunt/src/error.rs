@@ -9,6 +9,9 @@ pub enum Error {
     /// A target could not be read.
     #[error(transparent)]
     Target(#[from] plumb_target::Error),
+    /// Every process ended before the ledger saw it.
+    #[error("the target ended before anything could be seen of its memory")]
+    NothingSeen,
     /// The command could not be started.
     #[error("the command could not be started: {0}")]
     Start(std::io::Error),

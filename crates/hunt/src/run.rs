@@ -59,7 +59,7 @@ pub fn run(
     let cpu = cost::cpu_seconds();
     let mut hunt = Hunt {
         tracer: Tracer::attach(&options.roots, options.children)?,
-        growth: Growth::default(),
+        growth: Growth::new(options.roots.clone(), options.children),
         started,
         cpu,
         next_look: started,
@@ -78,9 +78,8 @@ pub fn run(
         }
     }
     hunt.tracer.pump(Duration::ZERO);
-    hunt.look();
-    let root = options.roots.first().map_or(0, Process::pid);
-    Ok(hunt.report(root, &options.advice))
+    hunt.tracer.sample();
+    hunt.report(&options.advice)
 }
 
 struct Hunt {
@@ -96,8 +95,7 @@ impl Hunt {
     fn look(&mut self) {
         let before = Instant::now();
         self.tracer.sample();
-        let time_s = self.started.elapsed().as_secs_f64();
-        self.growth.sample(&self.tracer.alive(), time_s);
+        self.growth.look();
         self.touch_when_needed();
         self.next_look = Instant::now() + (before.elapsed() * BUDGET).max(Duration::from_secs(1));
     }
@@ -106,7 +104,7 @@ impl Hunt {
     /// touches them.
     fn touch_when_needed(&mut self) {
         let held: u64 = self.tracer.holdings().iter().map(|h| h.resident).sum();
-        let grown = self.growth.grown_in_all();
+        let grown = self.growth.grown_private();
         if grown.saturating_sub(held) > (grown / 10).max(1 << 20) {
             // A refusal leaves the older ranges without touchers, which the report shows.
             self.tracer.sample_faults().ok();
@@ -129,14 +127,14 @@ impl Hunt {
         (cost::cpu_seconds() - self.cpu) / self.started.elapsed().as_secs_f64().max(1e-3)
     }
 
-    fn report(mut self, root: u32, table: &Table) -> Report {
+    fn report(mut self, table: &Table) -> Result<Report, Error> {
         let seconds = self.started.elapsed().as_secs_f64();
         let (cpu_s, cores) = (cost::cpu_seconds() - self.cpu, self.cores());
-        let verdict = self.growth.verdict(root);
+        let verdict = self.growth.finish().ok_or(Error::NothingSeen)?;
         let culprits = culprits::name(&mut self.tracer, &verdict, cost::monotonic_ns());
         let counters = self.tracer.counters();
         let hooks = serde_json::json!({});
-        Report {
+        Ok(Report {
             advice: table.apply(&verdict, &culprits, &hooks),
             verdict,
             culprits,
@@ -153,6 +151,6 @@ impl Hunt {
             },
             seconds,
             layers: self.growth.tracks(),
-        }
+        })
     }
 }

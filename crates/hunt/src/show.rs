@@ -20,7 +20,7 @@ pub fn text(report: &Report) -> String {
 }
 
 fn write(out: &mut String, r: &Report) -> std::fmt::Result {
-    let v = &r.verdict;
+    let v = &r.verdict.summary;
     let judged = match v.leak {
         Some(true) => "LEAK",
         Some(false) => "no leak",
@@ -28,7 +28,7 @@ fn write(out: &mut String, r: &Report) -> std::fmt::Result {
     };
     writeln!(out, "verdict   {judged}: {}", v.why)?;
     let layer = v.layer.as_deref().unwrap_or("none grows");
-    writeln!(out, "layer     {layer} (process {})", v.pid)?;
+    writeln!(out, "layer     {layer} (process {})", r.verdict.pid)?;
     if let (Some(rate), true) = (v.bytes_per_s, v.layer.is_some()) {
         let until = v.oom_in_s.map_or(String::new(), |s| format!(", out of memory in {}", time(s)));
         writeln!(out, "rate      {}/s{until}", signed_bytes(rate))?;

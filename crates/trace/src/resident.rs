@@ -74,8 +74,7 @@ pub fn holdings(
     let pieces: Vec<Piece<Owner>> =
         process.ranges.iter().filter(|(_, o)| !o.inherited || !parent_has(o.id)).collect();
     let bytes = resident(pagemap, &pieces);
-    let mut by: HashMap<(StackId, Backing), (Holding, HashMap<u64, ()>)> =
-        HashMap::new();
+    let mut by: HashMap<(StackId, Backing), (Holding, HashMap<u64, ()>)> = HashMap::new();
     for ((range, owner), resident) in pieces.iter().zip(bytes) {
         let (h, ids) = by.entry((owner.stack, owner.backing)).or_insert_with(|| {
             let none = Holding {

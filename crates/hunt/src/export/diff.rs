@@ -32,7 +32,8 @@ fn rates(report: &Value) -> BTreeMap<Key, f64> {
     let mut rates = BTreeMap::new();
     for c in report["culprits"].as_array().into_iter().flatten() {
         let frames = c["frames"].as_array().into_iter().flatten();
-        let name = |f: &Value| f["function"].as_str().or(f["module"].as_str()).unwrap_or("?").to_owned();
+        let name =
+            |f: &Value| f["function"].as_str().or(f["module"].as_str()).unwrap_or("?").to_owned();
         let bytes = |k: &str| c[k].as_f64().unwrap_or(0.0);
         let held = bytes("outstanding_bytes") + bytes("older_bytes");
         *rates.entry(frames.map(name).collect::<Key>()).or_insert(0.0) += held / seconds;

@@ -30,7 +30,11 @@ fn stacks(report: &Report) -> String {
     let mut out = String::new();
     for c in &report.culprits {
         // Writing to a string does not fail.
-        let _ok = writeln!(out, "{} bytes, {} older, {} pieces", c.outstanding_bytes, c.older_bytes, c.count);
+        let _ok = writeln!(
+            out,
+            "{} bytes, {} older, {} pieces",
+            c.outstanding_bytes, c.older_bytes, c.count
+        );
         for f in &c.frames {
             let _ok = writeln!(out, "    {}", show::frame(f));
         }

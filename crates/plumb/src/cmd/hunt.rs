@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(value_name = "PID", required_unless_present_any = ["command", "diff"])]
     targets: Vec<String>,
     /// How long to watch, such as 30s or 5m.
-    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = super::duration::parse)]
     time: Duration,
     /// Only the processes named, not their children.
     #[arg(long)]
@@ -47,22 +47,6 @@ pub struct Args {
     /// A command to start under the hunt, from its first instruction.
     #[arg(last = true, conflicts_with = "targets")]
     command: Vec<String>,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.find(|c: char| c.is_ascii_alphabetic()) {
-        Some(at) => text.split_at(at),
-        None => (text, "s"),
-    };
-    let number: f64 = number.parse().map_err(|_| format!("not a time: {text}"))?;
-    let scale = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(format!("not a unit of time: {unit} (ms, s, m, h)")),
-    };
-    Duration::try_from_secs_f64(number * scale).map_err(|e| e.to_string())
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
