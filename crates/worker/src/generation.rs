@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use plumb_engine::sampling::Params;
+use plumb_kv::Leases;
 use plumb_protocol::kv_transfer::{self, RemotePrefill};
 
 /// One prompt to be answered `n` times.
@@ -83,9 +84,37 @@ pub enum Event {
         finish: Option<Finish>,
     },
     /// Where this prompt's KV can be pulled; before the answer's last token.
-    Kept(Box<RemotePrefill>),
+    Kept(Kept),
     /// Nothing more will come.
     Failed(Failure),
+}
+
+/// A prompt's KV under a lease. Dropping it ends the lease: whoever takes it out hands it to a client.
+#[derive(Debug)]
+pub struct Kept {
+    remote: Option<Box<RemotePrefill>>,
+    leases: Arc<Leases>,
+}
+
+impl Kept {
+    /// What was granted in `leases`.
+    pub fn new(remote: RemotePrefill, leases: Arc<Leases>) -> Self {
+        Self { remote: Some(Box::new(remote)), leases }
+    }
+
+    /// The lease is the client's now.
+    pub fn hand_over(mut self) -> Option<Box<RemotePrefill>> {
+        self.remote.take()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(remote) = &self.remote {
+            // It may have expired meanwhile.
+            self.leases.release(&remote.request_id).ok();
+        }
+    }
 }
 
 /// Why a request could not be answered.

@@ -1,10 +1,10 @@
 //! One request's answers, as they come from the engine's thread.
 
 use plumb_protocol::ApiError;
-use plumb_protocol::kv_transfer::RemotePrefill;
 use plumb_protocol::openai::Usage;
+use serde_json::Value;
 
-use crate::generation::{Event, Failure, Scored};
+use crate::generation::{Event, Failure, Kept, Scored};
 use crate::instance::Ticket;
 use crate::output::{Choice, Piece};
 
@@ -30,7 +30,7 @@ pub struct Answer {
     ticket: Ticket,
     choices: Vec<Open>,
     prompts: Vec<Vec<u32>>,
-    kept: Option<Box<RemotePrefill>>,
+    kept: Option<Kept>,
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Answer {
                 return Some(Err(ApiError::internal("The engine stopped.")));
             };
             match event {
-                Event::Kept(remote) => self.kept = Some(remote),
+                Event::Kept(kept) => self.kept = Some(kept),
                 Event::Failed(failure) => return Some(Err(as_error(&failure))),
                 Event::Prompt { index, scored } => return Some(Ok(Update::Prompt(index, scored))),
                 Event::Token { index, scored, finish } => {
@@ -91,9 +91,10 @@ impl Answer {
         &self.prompts
     }
 
-    /// Where the prompt's KV waits, if it was kept for another instance.
-    pub fn kept(&self) -> Option<&RemotePrefill> {
-        self.kept.as_deref()
+    /// Where the prompt's KV waits, if it was kept for another instance; the client's from now on.
+    pub fn hand_over(&mut self) -> Option<Value> {
+        let remote = self.kept.take()?.hand_over()?;
+        Some(Value::Object(remote.to_map()))
     }
 }
 

@@ -7,7 +7,7 @@ use plumb_kv::{Leases, remote_request_id};
 use plumb_protocol::kv_transfer::RemotePrefill;
 
 use super::job::Job;
-use crate::generation::Event;
+use crate::generation::{Event, Kept};
 use crate::scheduler::Left;
 
 /// Grants leases in this instance's name.
@@ -37,7 +37,7 @@ impl Keeper {
             tracing::warn!(request = job.shared.name, %error, "no lease");
             return job;
         }
-        job.tell(Event::Kept(Box::new(RemotePrefill {
+        let remote = RemotePrefill {
             block_ids: vec![ids],
             engine_id: self.engine_id.clone(),
             request_id,
@@ -48,7 +48,9 @@ impl Keeper {
             expiry_time: None,
             cached_tokens: u32::try_from(cached_tokens).ok(),
             ..RemotePrefill::default()
-        })));
+        };
+        // If the client is gone, the event is dropped, and the lease with it.
+        job.tell(Event::Kept(Kept::new(remote, Arc::clone(&self.leases))));
         job
     }
 }

@@ -87,8 +87,11 @@ impl Driver {
                 self.start_pull(order);
             }
             self.metrics.census(self.scheduler.census());
-            idle = plan.work.is_empty();
-            if !idle && let Err(error) = self.step(&plan) {
+            // A pull that needed no blocks joins the running at once: there is work, if not yet planned.
+            idle = plan.work.is_empty() && self.scheduler.census().running == 0;
+            if !plan.work.is_empty()
+                && let Err(error) = self.step(&plan)
+            {
                 tracing::error!(%error, "the engine refused a step; its requests are failed");
                 self.fail_all(&Failure::Engine(error.to_string()));
             }

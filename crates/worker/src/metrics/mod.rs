@@ -80,6 +80,8 @@ impl Metrics {
 
     fn register(&self, registry: &mut Registry) {
         let r = registry;
+        // So that the page has them from the start.
+        self.prompt(0, 0, 0);
         for (name, help, histogram) in [
             ("plumb_first_token_seconds", ARRIVAL_TO_FIRST, &self.first_token),
             ("vllm:time_to_first_token_seconds", ARRIVAL_TO_FIRST, &self.first_token),

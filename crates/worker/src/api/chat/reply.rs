@@ -108,7 +108,7 @@ pub async fn whole(
         prompt_logprobs: None,
         prompt_token_ids: settings.token_ids.then(|| answer.prompt().to_vec()),
         prompt_text: None,
-        kv_transfer_params: answer.kept().map(|kept| kept.to_map().into()),
+        kv_transfer_params: answer.hand_over(),
         ec_transfer_params: None,
         metrics: None,
     })

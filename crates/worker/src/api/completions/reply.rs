@@ -143,7 +143,7 @@ pub async fn whole(
         service_tier: None,
         system_fingerprint: Some(settings.fingerprint),
         usage: answer.usage().into(),
-        kv_transfer_params: answer.kept().map(|kept| kept.to_map().into()),
+        kv_transfer_params: answer.hand_over(),
         ec_transfer_params: None,
         metrics: None,
     })
