@@ -43,10 +43,15 @@ pub fn push_completion(
 fn alternatives(tokenizer: &Tokenizer, scored: &Scored) -> Map<String, Value> {
     let mut map = Map::new();
     for &(token, logprob) in &scored.top {
-        map.insert(text(tokenizer, token), logprob.into());
+        map.insert(text(tokenizer, token), number(logprob));
     }
-    map.entry(text(tokenizer, scored.token)).or_insert_with(|| scored.logprob.into());
+    map.entry(text(tokenizer, scored.token)).or_insert_with(|| number(scored.logprob));
     map
+}
+
+/// As short as an `f32` is written, not with the digits that an `f64` would show.
+fn number(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
 /// A token's text; a token that is part of a character shows replacement characters.
