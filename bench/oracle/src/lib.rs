@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use llama_cpp_sys_2 as sys;
-use std::ffi::CString;
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -42,17 +42,22 @@ pub struct Input {
     pub logits: bool,
 }
 
-extern "C" fn silent(_: sys::ggml_log_level, _: *const std::ffi::c_char, _: *mut std::ffi::c_void) {
+/// llama.cpp says much; only its errors are of use here.
+extern "C" fn log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
+    if level == sys::GGML_LOG_LEVEL_ERROR {
+        // SAFETY: llama.cpp passes a C string that lives for the call.
+        eprint!("{}", unsafe { CStr::from_ptr(text) }.to_string_lossy());
+    }
 }
 
 impl Model {
     /// Loads a file; `vocab_only` leaves the weights.
     pub fn load(path: &Path, vocab_only: bool) -> Result<Self> {
         let name = c_string(path)?;
-        // SAFETY: the callback ignores its arguments and lives as long as the program; parameters
+        // SAFETY: the callback lives as long as the program; parameters
         // are llama.cpp's own defaults; the path is a C string that outlives the call.
         let raw = unsafe {
-            sys::llama_log_set(Some(silent), std::ptr::null_mut());
+            sys::llama_log_set(Some(log), std::ptr::null_mut());
             sys::llama_backend_init();
             let mut params = sys::llama_model_default_params();
             params.vocab_only = vocab_only;
