@@ -12,9 +12,8 @@ const POSITIONS: [usize; 5] = [0, 11, 12, 31, TOKENS - 1];
 
 fn main() -> Result<()> {
     let folder = PathBuf::from(std::env::args_os().nth(1).context("usage: families FOLDER")?);
-    let mut models: Vec<PathBuf> = std::fs::read_dir(&folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<Vec<_>>>()?;
+    let mut models: Vec<PathBuf> =
+        std::fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     models.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
     models.sort();
     let mut answers = Map::new();
@@ -30,8 +29,7 @@ fn main() -> Result<()> {
 fn answer(model: &Model) -> Result<Value> {
     let vocab = model.vocab_len();
     let tokens: Vec<u32> = (0..TOKENS).map(|i| ((i * i * 7 + i * 3 + 5) % vocab) as u32).collect();
-    let settings =
-        Settings { threads: 1, context: 64, sequences: 1, batch: TOKENS as u32 };
+    let settings = Settings { threads: 1, context: 64, sequences: 1, batch: TOKENS as u32 };
     let mut session = model.session(settings)?;
     let input = |(position, &token)| Input { token, position, sequence: 0, logits: true };
     session.decode(&tokens.iter().enumerate().map(input).collect::<Vec<_>>())?;

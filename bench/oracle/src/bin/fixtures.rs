@@ -1,4 +1,4 @@
-//! `fixtures OUT SMOLLM2 GEMMA3`: what llama.cpp answers, for tests to compare with.
+//! `fixtures OUT NAME=FILE…`: what llama.cpp answers, for tests to compare with.
 //!
 //! Reads `texts.json`, `chats.json` and `passage.txt` in OUT; writes beside them
 //! - `tokens.MODEL.json`: every text's tokens, plain and with special tokens; the end tokens; a
@@ -14,24 +14,32 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How many tokens of every position are kept.
 const TOP: usize = 10;
 
 fn main() -> Result<()> {
-    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let mut next = || arguments.next().context("usage: fixtures OUT SMOLLM2 GEMMA3");
-    let (out, smollm2, gemma3) = (next()?, next()?, next()?);
-    for (name, path) in [("smollm2", smollm2), ("gemma3", gemma3)] {
-        let model = Model::load(&path, false)?;
-        write(&out, &format!("tokens.{name}.json"), &tokens(&model, &out)?)?;
-        write(&out, &format!("logits.{name}.jsonl"), &logits(&model, &out)?)?;
-        if name == "smollm2" {
-            write(&out, &format!("chats.{name}.json"), &chats(&model, &out)?)?;
-        }
+    let usage = "usage: fixtures OUT NAME=FILE…";
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (out, models) = arguments.split_first().context(usage)?;
+    for model in models {
+        let (name, file) = model.split_once('=').context(usage)?;
+        answer(Path::new(out), name, Path::new(file))?;
     }
     Ok(())
+}
+
+fn answer(out: &Path, name: &str, file: &Path) -> Result<()> {
+    let model = Model::load(file, false)?;
+    // The vocabulary is the same in whatever type the weights are.
+    if !name.ends_with(".f32") {
+        write(out, &format!("tokens.{name}.json"), &tokens(&model, out)?)?;
+    }
+    if name == "smollm2" {
+        write(out, &format!("chats.{name}.json"), &chats(&model, out)?)?;
+    }
+    write(out, &format!("logits.{name}.jsonl"), &logits(&model, out)?)
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
