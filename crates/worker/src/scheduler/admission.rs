@@ -6,19 +6,18 @@ impl<T> Scheduler<T> {
     /// Starts waiting sequences while there is room, and plans their first chunks.
     pub(super) fn admit(&mut self, plan: &mut Plan) {
         while self.has_slot() {
-            let Some(next) = self.waiting.pop_front() else { break };
+            let Some(mut next) = self.waiting.pop_front() else { break };
             let wants_room = !next.wants_pull();
             if wants_room && !plan.has_prompt_room() {
                 self.waiting.push_front(next);
                 break;
             }
-            match self.start(next) {
-                Ok(sequence) => self.join(sequence, plan),
-                Err(sequence) => {
-                    self.waiting.push_front(sequence);
-                    break;
-                }
+            if !self.give_blocks(&mut next) {
+                next.release();
+                self.waiting.push_front(next);
+                break;
             }
+            self.join(next, plan);
         }
     }
 
@@ -30,28 +29,21 @@ impl<T> Scheduler<T> {
         taken + wanted <= self.limits.max_seqs
     }
 
-    /// Gives a sequence its blocks, shared ones first; gives it back if they are not there.
-    fn start(&self, mut sequence: Sequence<T>) -> Result<Sequence<T>, Sequence<T>> {
+    /// Gives a sequence the blocks of all its tokens, shared ones first. False if they are not
+    /// there.
+    fn give_blocks(&self, sequence: &mut Sequence<T>) -> bool {
         sequence.adopt_cached_prefix(&self.pool);
         let wanted = sequence.missing_blocks(&self.pool);
         let counts = self.pool.counts();
         // Each running sequence will soon need a block: starting one that it then must give back
         // would be work for nothing.
         let reserve = self.running.len() + self.pulling.len();
-        if wanted + reserve > counts.free + counts.cached && reserve > 0 {
-            sequence.release();
-            return Err(sequence);
+        if reserve > 0 && wanted + reserve > counts.free + counts.cached {
+            return false;
         }
-        match self.pool.allocate(wanted) {
-            Ok(blocks) => {
-                sequence.add_blocks(blocks);
-                Ok(sequence)
-            }
-            Err(_) => {
-                sequence.release();
-                Err(sequence)
-            }
-        }
+        let Ok(blocks) = self.pool.allocate(wanted) else { return false };
+        sequence.add_blocks(blocks);
+        true
     }
 
     fn join(&mut self, mut sequence: Sequence<T>, plan: &mut Plan) {
