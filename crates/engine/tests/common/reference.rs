@@ -122,11 +122,10 @@ impl Reference<'_> {
         let row = |t: usize| {
             let first = window.map_or(0, |window| (t + 1).saturating_sub(window));
             let mut all = Row::new();
-            for head in 0..heads {
+            for (head, q) in q[t].iter().enumerate() {
                 let kv = head / (heads / kv_heads);
-                let scores: Row = (first..=t)
-                    .map(|s| (dot(&q[t][head], &k[s][kv]) / (dim as f64).sqrt()).exp())
-                    .collect();
+                let scores: Row =
+                    (first..=t).map(|s| (dot(q, &k[s][kv]) / (dim as f64).sqrt()).exp()).collect();
                 let sum: f64 = scores.iter().sum();
                 let weighted = |i: usize| {
                     (first..=t).map(|s| scores[s - first] / sum * v[s][kv][i]).sum::<f64>()
@@ -170,8 +169,8 @@ impl Reference<'_> {
         let factor = if windowed { 1.0 } else { self.number("rope.scaling.factor", 1.0) };
         let divisors = self.vector("rope_freqs.weight").unwrap_or(vec![1.0; pairs]);
         let mut out = head.to_vec();
-        for pair in 0..pairs {
-            let turns = base.powf(-(pair as f64) / pairs as f64) / divisors[pair] / factor;
+        for (pair, divisor) in divisors.iter().enumerate() {
+            let turns = base.powf(-(pair as f64) / pairs as f64) / divisor / factor;
             let (sine, cosine) = (position as f64 * turns).sin_cos();
             let (a, b) =
                 if self.arch == "llama" { (2 * pair, 2 * pair + 1) } else { (pair, pair + pairs) };
