@@ -1,55 +1,38 @@
 //! The one piece of memory in which a step computes.
 
 use crate::Error;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use plumb_region::Region;
 use std::ptr::NonNull;
 
-/// Zeroed memory of a fixed size, page aligned. Pages cost nothing until they are touched.
+/// Zeroed memory of a fixed size, page aligned, named for whoever takes a ledger of the process.
+/// Pages cost nothing until they are touched.
 #[derive(Debug)]
 pub(crate) struct Arena {
-    base: NonNull<u8>,
-    len: usize,
+    region: Region,
 }
 
-// SAFETY: plain memory with one owner.
-unsafe impl Send for Arena {}
-// SAFETY: as above; `&Arena` gives a pointer, whose users make their own promises.
-unsafe impl Sync for Arena {}
-
 impl Arena {
-    pub(crate) fn new(bytes: usize) -> Result<Self, Error> {
-        let len = bytes.max(1);
-        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-        // SAFETY: a new mapping, at an address that the kernel chooses.
-        let base = unsafe { mmap_anonymous(std::ptr::null_mut(), len, access, flags) }
-            .map_err(|error| Error::system(format!("no memory for {len} bytes of arena"), error))?;
-        let base = NonNull::new(base.cast()).expect("mmap never returns null");
-        Ok(Self { base, len })
+    pub(crate) fn new(name: &str, bytes: usize) -> Result<Self, Error> {
+        let region = Region::create(name, bytes.max(1)).map_err(Error::Memory)?;
+        Ok(Self { region })
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
-        self.base
+        self.region.base()
     }
 
     /// All of it.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the mapping has `len` bytes, and `&mut self` makes the slice the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
+        // SAFETY: the region is ours to write, has `len` bytes, and `&mut self` makes the slice the
+        // only one.
+        unsafe { std::slice::from_raw_parts_mut(self.region.base().as_ptr(), self.region.len()) }
     }
 
     /// `len` floats from byte `offset` on.
     pub(crate) fn floats(&mut self, offset: usize, len: usize) -> &mut [f32] {
-        assert!(
-            offset.is_multiple_of(size_of::<f32>()) && offset + len * size_of::<f32>() <= self.len
-        );
-        // SAFETY: inside the mapping, aligned, and `&mut self` makes the slice the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset).cast(), len) }
-    }
-}
-
-impl Drop for Arena {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and nothing borrowed from it outlives it.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+        let bytes = &mut self.bytes()[offset..offset + len * size_of::<f32>()];
+        assert!(bytes.as_ptr().cast::<f32>().is_aligned());
+        // SAFETY: as long and aligned as it says, and any bits are a float.
+        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), len) }
     }
 }

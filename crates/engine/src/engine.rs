@@ -85,7 +85,7 @@ impl Engine {
         let (_, block_bytes) = shape.layout().map_err(|error| Error::Options(error.to_string()))?;
         let tiles = options.max_batch_tokens.div_ceil(TileOf::tokens(config)) + options.max_seqs;
         Ok(Self {
-            arena: Arena::new(plan.arena)?,
+            arena: Arena::new("engine-arena", plan.arena)?,
             team: Team::new(options.threads, &options.cpus)?,
             isa: Isa::choose()?,
             own: (0..options.threads).map(|_| Own::new(Scratch::new(config.head_dim))).collect(),

@@ -68,7 +68,10 @@ pub enum Error {
     /// A batch that cannot be run. Nothing was computed, no KV block was written.
     #[error("batch refused: {0}")]
     Batch(#[from] BatchError),
-    /// Memory, threads or files could not be had.
+    /// Memory could not be had.
+    #[error(transparent)]
+    Memory(plumb_region::Error),
+    /// Threads or files could not be had.
     #[error("{what}: {source}")]
     System {
         /// What was attempted.

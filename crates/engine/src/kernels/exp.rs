@@ -10,8 +10,13 @@ const ROUND: f32 = 12_582_912.0;
 /// below 2⁻²⁶.
 #[inline(always)]
 pub(crate) fn exp2(x: f32) -> f32 {
-    let x = if x > -126.0 { x } else { -126.0 };
-    let x = if x < 127.0 { x } else { 127.0 };
+    exp2_not_above_127(if x > 127.0 { 127.0 } else { x })
+}
+
+/// As [`exp2`] for x ≤ 127, which the caller knows. NaN stays NaN: a poisoned row must show.
+#[inline(always)]
+pub(crate) fn exp2_not_above_127(x: f32) -> f32 {
+    let x = if x < -126.0 { -126.0 } else { x };
     let rounded = x + ROUND;
     let r = x - (rounded - ROUND);
     let mut p = 1.540_353e-4f32;
@@ -51,5 +56,6 @@ mod tests {
         assert!(exp2(f32::NEG_INFINITY) < 1e-37);
         assert!(exp(-1000.0) < 1e-37);
         assert!(exp2(1e9).is_finite());
+        assert!(exp2(f32::NAN).is_nan());
     }
 }

@@ -11,6 +11,7 @@
 //! with V then read whole vectors, and nothing is ever summed across lanes.
 
 mod convert;
+mod prefetch;
 mod product;
 mod scratch;
 mod softmax;

@@ -1,7 +1,7 @@
 //! One chunk's step of the online softmax, for one row.
 
 use super::CHUNK;
-use crate::kernels::exp::exp2;
+use crate::kernels::exp::exp2_not_above_127;
 use crate::kernels::level::versions;
 use crate::kernels::norm::in_pairs;
 use std::ops::Range;
@@ -38,9 +38,11 @@ fn body(scores: &mut [f32; CHUNK], visible: Range<usize>, seen: &mut Seen, so_fa
         *scores = [0.0; CHUNK];
         return;
     }
-    // Scores outside may be anything, of keys that do not exist yet too.
-    scores[..visible.start].fill(f32::NEG_INFINITY);
-    scores[visible.end..].fill(f32::NEG_INFINITY);
+    let all = visible.len() == CHUNK;
+    if !all {
+        // Scores outside may be anything, of keys that do not exist yet too.
+        fill_outside(scores, &visible, f32::NEG_INFINITY);
+    }
     let mut greatest = [seen.greatest; LANES];
     for part in scores.chunks_exact(LANES) {
         for lane in 0..LANES {
@@ -48,21 +50,28 @@ fn body(scores: &mut [f32; CHUNK], visible: Range<usize>, seen: &mut Seen, so_fa
         }
     }
     let greatest = greatest.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    scores.iter_mut().for_each(|score| *score = exp2_not_above_127(*score - greatest));
+    if !all {
+        fill_outside(scores, &visible, 0.0);
+    }
     let mut sums = [0.0f32; LANES];
-    for part in scores.chunks_exact_mut(LANES) {
+    for part in scores.chunks_exact(LANES) {
         for lane in 0..LANES {
-            let weight =
-                if part[lane] == f32::NEG_INFINITY { 0.0 } else { exp2(part[lane] - greatest) };
-            part[lane] = weight;
-            sums[lane] += weight;
+            sums[lane] += part[lane];
         }
     }
-    let correction = exp2(seen.greatest - greatest);
+    let correction = exp2_not_above_127(seen.greatest - greatest);
     seen.sum = seen.sum.mul_add(correction, in_pairs(sums));
     if seen.greatest != greatest {
         so_far.iter_mut().for_each(|x| *x *= correction);
     }
     seen.greatest = greatest;
+}
+
+#[inline(always)]
+fn fill_outside(scores: &mut [f32; CHUNK], visible: &Range<usize>, value: f32) {
+    scores[..visible.start].fill(value);
+    scores[visible.end..].fill(value);
 }
 
 #[inline(always)]

@@ -2,6 +2,7 @@
 
 use super::CHUNK;
 use super::convert::widen;
+use super::prefetch::prefetch;
 use super::product::{COLUMNS, Product, Right, multiply};
 use super::scratch::Scratch;
 use super::softmax::{Seen, finish, step};
@@ -82,7 +83,7 @@ pub(crate) unsafe fn attend<'q, 'o>(
         let positions = first.max(chunk)..last.min(chunk + CHUNK);
         // SAFETY: the caller's promise.
         unsafe {
-            scores(level, tile, chunk, positions.end, scratch);
+            scores(level, tile, chunk, positions.clone(), scratch);
             weights(level, tile, chunk, positions.clone(), scratch);
             add_values(level, tile, chunk, positions, scratch);
         }
@@ -92,11 +93,18 @@ pub(crate) unsafe fn attend<'q, 'o>(
     }
 }
 
-/// Scores of all rows with the keys of the chunk up to position `to`.
+/// Scores of all rows with the keys of some positions of a chunk; those of keys before them mean
+/// nothing.
 ///
 /// # Safety
 /// As [`attend`].
-unsafe fn scores(level: Level, tile: &Tile<'_>, chunk: usize, to: usize, scratch: &mut Scratch) {
+unsafe fn scores(
+    level: Level,
+    tile: &Tile<'_>,
+    chunk: usize,
+    positions: Range<usize>,
+    scratch: &mut Scratch,
+) {
     let (rows, dim, tokens) = (tile.rows(), tile.head_dim, tile.block_tokens);
     let product = |b, b_stride, columns| Product {
         a: &scratch.queries,
@@ -108,11 +116,16 @@ unsafe fn scores(level: Level, tile: &Tile<'_>, chunk: usize, to: usize, scratch
         columns,
         add: false,
     };
-    for position in (chunk..to).step_by(tokens) {
+    let to = positions.end;
+    // Blocks before the window may have been given to another sequence.
+    let from = positions.start / tokens * tokens;
+    for position in (from..to).step_by(tokens) {
         let at = position - chunk;
         // SAFETY: the caller's promise.
-        let (keys, _) = unsafe { tile.block_of(position) };
+        let (keys, values) = unsafe { tile.block_of(position) };
         if rows <= FEW_ROWS {
+            // Read next, and too short for the machine to see it coming.
+            prefetch(values);
             let columns = tokens.min((to - position).next_multiple_of(COLUMNS));
             let product = product(Right::Halves(keys), tokens, columns);
             multiply(level, product, &mut scratch.weights[at..], CHUNK);
@@ -187,6 +200,10 @@ unsafe fn add_values(
         let (_, values) = unsafe { tile.block_of(position) };
         let values = &values[position % tokens * dim..][..(end - position) * dim];
         if rows <= FEW_ROWS {
+            if position + CHUNK < tile.start + tile.tokens {
+                // SAFETY: the caller's promise: the tile sees the position a chunk on.
+                prefetch(unsafe { tile.block_of(position + CHUNK) }.0);
+            }
             multiply(
                 level,
                 product(Right::Halves(values), position, end - position),
