@@ -17,23 +17,36 @@ pub(crate) struct Spm {
     /// The tokens of single bytes.
     bytes: Box<[u32; 256]>,
     unknown: Option<u32>,
+    /// Whether no token has a space behind another character: then words never touch each other,
+    /// and each is merged by itself, in memory that stays in the cache.
+    words: bool,
 }
 
 impl Spm {
-    pub fn read(gguf: &Gguf, count: usize, unknown: Option<u32>) -> Result<Self, Error> {
+    pub fn read(gguf: &Gguf, vocab: &Vocab, unknown: Option<u32>) -> Result<Self, Error> {
         let mut bytes = Box::new([NO_TOKEN; 256]);
         for (id, text) in gguf.array("tokenizer.ggml.tokens")?.strings().enumerate() {
             if let Some(byte) = byte_token(text) {
                 bytes[usize::from(byte)] = id as u32;
             }
         }
-        Ok(Self { priorities: priorities(gguf, count)?, bytes, unknown })
+        let words = !vocab.ids().any(|id| word_starts(vocab.piece(id)).next().is_some());
+        Ok(Self { priorities: priorities(gguf, vocab.len())?, bytes, unknown, words })
     }
 
     /// Appends the tokens of a text that holds no special token.
     pub fn encode(&self, vocab: &Vocab, text: &str, merger: &mut Merger, out: &mut Vec<u32>) {
         // A literal `▁` is a space to SentencePiece.
         let text = text.replace('▁', " ");
+        let mut start = 0;
+        let ends = word_starts(text.as_bytes()).filter(|_| self.words);
+        for end in ends.chain([text.len()]) {
+            self.word(vocab, &text[start..end], merger, out);
+            start = end;
+        }
+    }
+
+    fn word(&self, vocab: &Vocab, text: &str, merger: &mut Merger, out: &mut Vec<u32>) {
         merger.clear();
         for (at, c) in text.char_indices() {
             let bytes = &text.as_bytes()[at..at + c.len_utf8()];
@@ -53,6 +66,12 @@ impl Spm {
         let id = self.bytes[usize::from(byte)];
         if id != NO_TOKEN { Some(id) } else { vocab.find(&[byte]).or(self.unknown) }
     }
+}
+
+/// Where a space follows another character.
+fn word_starts(text: &[u8]) -> impl Iterator<Item = usize> {
+    let pairs = text.windows(2).enumerate();
+    pairs.filter(|(_, pair)| pair[0] != b' ' && pair[1] == b' ').map(|(at, _)| at + 1)
 }
 
 struct Scored<'a> {

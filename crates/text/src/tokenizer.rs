@@ -68,7 +68,7 @@ impl Tokenizer {
     fn spm(gguf: &Gguf) -> Result<Self, Error> {
         let vocab = Vocab::read(gguf, Writing::SentencePiece)?;
         let unknown = id_of(gguf, &vocab, "tokenizer.ggml.unknown_token_id").or(Some(0));
-        let algorithm = Algorithm::Spm(Spm::read(gguf, vocab.len(), unknown)?);
+        let algorithm = Algorithm::Spm(Spm::read(gguf, &vocab, unknown)?);
         Self::new(gguf, vocab, algorithm, Defaults { bos: 1, eos: 2, add_bos: true, prefix: true })
     }
 
