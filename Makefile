@@ -1,5 +1,5 @@
 # The two commands a person needs are `make up` and `make test`.
-.PHONY: up test lint bench release rust build-packages test-packages venv clients models oracle
+.PHONY: up test lint bench release rust build-packages test-packages venv clients models oracle bpf bpf-check demo-hunt
 
 CARGO ?= cargo
 PORT  ?= 8000
@@ -54,3 +54,11 @@ oracle: export CARGO_TARGET_DIR ?= $(CURDIR)/bench/oracle/target
 oracle: rust models
 	@scripts/debian-packages oracle
 	@PATH="$(VENV)/bin:$$PATH" bench/oracle/run
+
+# The BPF object is checked in, so that cargo needs no clang; a test holds it to its source.
+bpf bpf-check:
+	$(MAKE) -C crates/trace/bpf $(if $(filter bpf-check,$@),check,plumb.bpf.o)
+
+# The story: memory that UCX keeps behind its hook on munmap, found; and the switch that cures it.
+demo-hunt: release
+	@PLUMB_PYTHON=$(VENV)/bin/python demo/hunt

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod http;
+pub mod hunt;
 pub mod lab;
 pub mod ledger;
 pub mod models;

@@ -1,6 +1,6 @@
 //! A command that waits for the attach before its first instruction.
 
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use plumb_target::Process;
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,12 +15,15 @@ pub struct Launched {
 }
 
 impl Launched {
-    /// Starts a shell that stops itself and, once it may go on, becomes the command.
+    /// Starts a shell that stops itself and, once it may go on, becomes the command. What it
+    /// prints goes to standard error where `apart`, so that standard output is the report's.
     ///
     /// # Errors
     /// Where no process can be made, or it ends before it stops.
-    pub fn start(command: &[String]) -> Result<Self, Error> {
+    pub fn start(command: &[String], apart: bool) -> Result<Self, Error> {
+        let out = if apart { Stdio::from(std::io::stderr()) } else { Stdio::inherit() };
         let mut child = Command::new("/bin/sh")
+            .stdout(out)
             .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
             .args(command)
             .spawn()

@@ -58,7 +58,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = stop_on_signals()?;
     let launched = match args.command.as_slice() {
         [] => None,
-        command => Some(Launched::start(command)?),
+        command => Some(Launched::start(command, args.json)?),
     };
     let mut roots = Vec::new();
     for name in &args.targets {
