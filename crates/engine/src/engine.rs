@@ -32,6 +32,8 @@ pub struct EngineOptions {
     pub block_tokens: usize,
     /// Whether to measure the time of each operation: some 50 ns of each.
     pub profile: bool,
+    /// The kernels; `None`: the best that this machine has, or what `PLUMB_KERNELS` names.
+    pub kernels: Option<Isa>,
     /// The CPU of each thread; the first is the caller's. Empty: the system's choice.
     pub cpus: Vec<usize>,
 }
@@ -46,6 +48,7 @@ impl Default for EngineOptions {
             max_context: 4096,
             block_tokens: 16,
             profile: false,
+            kernels: None,
             cpus: Vec::new(),
         }
     }
@@ -87,7 +90,7 @@ impl Engine {
         Ok(Self {
             arena: Arena::new("engine-arena", plan.arena)?,
             team: Team::new(options.threads, &options.cpus)?,
-            isa: Isa::choose()?,
+            isa: options.kernels.map_or_else(Isa::choose, Ok)?,
             own: (0..options.threads).map(|_| Own::new(Scratch::new(config.head_dim))).collect(),
             rows: Vec::with_capacity(options.max_batch_tokens),
             logit_rows: Vec::with_capacity(options.max_logit_rows),

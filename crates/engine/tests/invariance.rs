@@ -5,7 +5,8 @@ mod common;
 
 use common::models::Real;
 use common::{Bench, Sequence, bits};
-use plumb_engine::{Model, Rows, Slice};
+use plumb_engine::kernels::matmul::Isa;
+use plumb_engine::{EngineOptions, Model, Rows, Slice};
 use std::sync::Arc;
 
 /// Token ids that need no tokenizer; any ids will do.
@@ -49,6 +50,26 @@ fn cuts_and_threads_change_no_bit() {
                 want,
                 "{real:?}, {threads} threads"
             );
+        }
+    }
+}
+
+#[test]
+fn all_kernels_give_the_same_bits() {
+    for real in Real::BOTH {
+        let model = real.load();
+        let prompt = tokens(&model, 2, 24);
+        let mut rows = Isa::all().into_iter().map(|isa| {
+            let options =
+                EngineOptions { kernels: Some(isa), max_context: 64, ..EngineOptions::default() };
+            let mut bench = Bench::with(&model, options, 4);
+            assert_eq!(bench.engine.explain().kernels, isa.name());
+            // Many rows, then one.
+            (isa, bits(&last_row(&mut bench, &prompt, &[23])))
+        });
+        let (_, portable) = rows.next().unwrap();
+        for (isa, row) in rows {
+            assert_eq!(row, portable, "{real:?}, {}", isa.name());
         }
     }
 }

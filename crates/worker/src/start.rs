@@ -268,6 +268,7 @@ fn engine_options(options: &WorkerOptions, context: usize) -> EngineOptions {
         block_tokens: BLOCK_TOKENS,
         profile: options.profile,
         cpus,
+        ..EngineOptions::default()
     }
 }
 
