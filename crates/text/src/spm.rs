@@ -17,9 +17,9 @@ pub(crate) struct Spm {
     /// The tokens of single bytes.
     bytes: Box<[u32; 256]>,
     unknown: Option<u32>,
-    /// Whether no token has a space behind another character: then words never touch each other,
-    /// and each is merged by itself, in memory that stays in the cache.
-    words: bool,
+    /// The bytes behind which some token goes on with a space. Behind all others a space starts a
+    /// word that nothing joins to what is before it: merged by itself, it stays in the cache.
+    joined: Box<[bool; 256]>,
 }
 
 impl Spm {
@@ -30,8 +30,11 @@ impl Spm {
                 bytes[usize::from(byte)] = id as u32;
             }
         }
-        let words = !vocab.ids().any(|id| word_starts(vocab.piece(id)).next().is_some());
-        Ok(Self { priorities: priorities(gguf, vocab.len())?, bytes, unknown, words })
+        let mut joined = Box::new([false; 256]);
+        for piece in vocab.ids().map(|id| vocab.piece(id)) {
+            spaces(piece).for_each(|at| joined[usize::from(piece[at - 1])] = true);
+        }
+        Ok(Self { priorities: priorities(gguf, vocab.len())?, bytes, unknown, joined })
     }
 
     /// Appends the tokens of a text that holds no special token.
@@ -39,7 +42,8 @@ impl Spm {
         // A literal `▁` is a space to SentencePiece.
         let text = text.replace('▁', " ");
         let mut start = 0;
-        let ends = word_starts(text.as_bytes()).filter(|_| self.words);
+        let bytes = text.as_bytes();
+        let ends = spaces(bytes).filter(|&at| !self.joined[usize::from(bytes[at - 1])]);
         for end in ends.chain([text.len()]) {
             self.word(vocab, &text[start..end], merger, out);
             start = end;
@@ -69,7 +73,7 @@ impl Spm {
 }
 
 /// Where a space follows another character.
-fn word_starts(text: &[u8]) -> impl Iterator<Item = usize> {
+fn spaces(text: &[u8]) -> impl Iterator<Item = usize> {
     let pairs = text.windows(2).enumerate();
     pairs.filter(|(_, pair)| pair[0] != b' ' && pair[1] == b' ').map(|(at, _)| at + 1)
 }
