@@ -93,6 +93,20 @@ fn another_model_of_the_same_name_is_packed_anew() {
 }
 
 #[test]
+fn a_strangers_pack_file_is_not_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = Tiny::llama().write(dir.path());
+    let want = answer(&load(&path, PackFile::Shared));
+    let packed = pack_file(&path);
+    // Only root can give files away; another user could not plant one as ours either.
+    if std::os::unix::fs::chown(&packed, Some(12345), None).is_ok() {
+        let planted = inode(&packed);
+        assert_eq!(answer(&load(&path, PackFile::Shared)), want);
+        assert_ne!(inode(&pack_file(&path)), planted, "it was trusted");
+    }
+}
+
+#[test]
 fn a_copied_model_keeps_its_pack_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = Tiny::llama().write(dir.path());

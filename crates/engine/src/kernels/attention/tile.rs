@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// Tiles of at most this many rows multiply by halves as they are: converting them first pays for
 /// itself when several strips of rows read them again.
-const FEW_ROWS: usize = 6;
+const FEW_ROWS: usize = 12;
 
 /// Query tokens of one sequence, for one key/value head in one layer.
 pub(crate) struct Tile<'a> {

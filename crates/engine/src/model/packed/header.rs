@@ -1,11 +1,9 @@
 //! What a pack file says about itself.
 
-use crate::Error;
 use sha2::{Digest, Sha256};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// Bytes before the weights: a page, so that they stay aligned.
 pub(super) const HEADER: usize = 4096;
@@ -19,17 +17,8 @@ const SAID: usize = 8 + 40 + 32 + 32;
 pub(super) struct Stamp([u64; 5]);
 
 impl Stamp {
-    pub(super) fn of(path: &Path) -> Result<Self, Error> {
-        let meta = std::fs::metadata(path).map_err(|source| {
-            Error::system(format!("cannot look at {}", path.display()), source)
-        })?;
-        Ok(Self([
-            meta.len(),
-            meta.dev(),
-            meta.ino(),
-            meta.mtime() as u64,
-            meta.mtime_nsec() as u64,
-        ]))
+    pub(super) fn of(meta: &Metadata) -> Self {
+        Self([meta.len(), meta.dev(), meta.ino(), meta.mtime() as u64, meta.mtime_nsec() as u64])
     }
 }
 

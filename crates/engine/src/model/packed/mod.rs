@@ -22,6 +22,7 @@ use header::{HEADER, Header, Stamp};
 use plumb_gguf::Gguf;
 use plumb_region::Region;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -59,7 +60,7 @@ impl Packed {
         keep: &PackFile,
     ) -> Result<Self, Error> {
         if *keep == PackFile::Shared {
-            let source = Source { stamp: Stamp::of(model)?, gguf, layout };
+            let source = Source::new(model, gguf, layout)?;
             for place in place::candidates(model, layout) {
                 match source.obtain_in(&place) {
                     Ok(packed) => return Ok(packed),
@@ -88,11 +89,20 @@ impl Packed {
 /// What a pack file must be of.
 struct Source<'a> {
     stamp: Stamp,
+    /// Whose the model's file is.
+    owner: u32,
     gguf: &'a Gguf,
     layout: &'a Layout<'a>,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    fn new(model: &Path, gguf: &'a Gguf, layout: &'a Layout<'a>) -> Result<Self, Error> {
+        let meta = std::fs::metadata(model).map_err(|source| {
+            Error::system(format!("cannot look at {}", model.display()), source)
+        })?;
+        Ok(Self { stamp: Stamp::of(&meta), owner: meta.uid(), gguf, layout })
+    }
+
     fn obtain_in(&self, path: &Path) -> Result<Packed, Error> {
         if let Some(found) = self.find(path) {
             return Ok(found);
@@ -112,8 +122,11 @@ impl Source<'_> {
     fn find(&self, path: &Path) -> Option<Packed> {
         let mut file = File::open(path).ok()?;
         let header = Header::read(&mut file)?;
-        let whole = file.metadata().ok()?.len() == (HEADER + self.layout.bytes()) as u64;
-        if !whole || header.layout != self.layout.fingerprint() {
+        let meta = file.metadata().ok()?;
+        // In a folder where anybody may write, a stranger's file could hold other weights.
+        let trusted = [rustix::process::geteuid().as_raw(), 0, self.owner].contains(&meta.uid());
+        let whole = meta.len() == (HEADER + self.layout.bytes()) as u64;
+        if !trusted || !whole || header.layout != self.layout.fingerprint() {
             return None;
         }
         // A model that was copied or touched keeps its pack file: its contents decide then.
