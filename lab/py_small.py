@@ -21,4 +21,5 @@ def remember(n):
 
 for n, _ in enumerate(lab.pieces(SIZE)):
     remember(n)
-lab.finish(True, {"python_in_use": len(held) * SIZE}, ["remember"])
+layers = {"python_in_use": len(held) * SIZE, "heap_in_use": len(held) * 8}
+lab.finish(True, layers, ["remember"])

@@ -29,34 +29,26 @@ pub(super) fn claim(scene: &Scene, memory: &Memory, claims: &mut Claims, notes: 
             notes.push(format!("{name}: the layout of its arenas is untested"));
         }
         arenas.sort_unstable_by_key(|arena| arena.range.start);
-        let usage = scene.depth.python.then(|| {
-            let ranges: Vec<Range> = arenas.iter().map(|arena| arena.range.clone()).collect();
-            python::usage(memory, &arenas, &scene.residency(&ranges), until)
+        let runs = arenas.chunk_by(|a, b| a.range.end == b.range.start).map(|arenas| {
+            let range = arenas[0].range.start..arenas[arenas.len() - 1].range.end;
+            let usage = scene.depth.python.then(|| {
+                let residency = scene.residency(std::slice::from_ref(&range));
+                python::usage(memory, arenas, &residency, until)
+            });
+            (range, usage)
         });
-        let certain = usage.filter(|usage| usage.certain);
-        if usage.is_some() && certain.is_none() {
+        let runs: Vec<(Range, Option<python::Usage>)> = runs.collect();
+        let certain = runs.iter().all(|(_, usage)| usage.is_some_and(|usage| usage.certain));
+        if scene.depth.python && !certain {
             notes.push(format!("{name}: its pools changed too fast to be split"));
         }
-        let layer = if certain.is_some() { Layer::PythonFree } else { Layer::Python };
-        let mut live = certain.map_or(0, |usage| usage.in_use);
-        for run in runs(&arenas) {
-            // All arenas are one: what lives in them is carved from the first ones that hold it.
-            let claim = Claim::new(run.clone(), layer, format!("{name} arenas"));
-            let here = live.min(run.end - run.start);
-            live -= here;
-            claims.add(claim.carving(Layer::PythonInUse, here));
+        for (range, usage) in runs {
+            let name = format!("{name} arenas");
+            claims.add(match usage.filter(|_| certain) {
+                Some(usage) => Claim::new(range, Layer::PythonFree, name)
+                    .carving(Layer::PythonInUse, usage.in_use),
+                None => Claim::new(range, Layer::Python, name),
+            });
         }
     }
-}
-
-/// Arenas that touch are one claim.
-fn runs(arenas: &[python::Arena]) -> Vec<Range> {
-    let mut runs: Vec<Range> = Vec::new();
-    for arena in arenas {
-        match runs.last_mut() {
-            Some(last) if last.end == arena.range.start => last.end = arena.range.end,
-            _ => runs.push(arena.range.clone()),
-        }
-    }
-    runs
 }

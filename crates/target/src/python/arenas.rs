@@ -1,5 +1,7 @@
 //! The array of arenas.
 
+use std::collections::HashSet;
+
 use crate::{Map, PAGE, Range, ReadMemory, maps};
 
 /// One arena that is in use.
@@ -41,23 +43,26 @@ pub fn find(
     minor: u32,
 ) -> Option<Vec<Arena>> {
     let sizes = sizes(minor);
-    let mut arrays: Vec<u64> = Vec::new();
+    let mut pointers: HashSet<u64> = HashSet::new();
+    let mut bytes = vec![0; PIECE];
     for range in data {
-        let mut bytes = vec![0; PIECE];
-        let mut at = range.start.next_multiple_of(8);
-        while at < range.end {
+        for at in (range.start.next_multiple_of(8)..range.end).step_by(PIECE) {
             let length = (range.end - at).min(PIECE as u64) as usize;
             let got = memory.read_at(at, &mut bytes[..length]);
             let words = crate::memory::words(&bytes[..got]);
-            let is_new = |word: &u64| word.is_multiple_of(16) && looks_mapped(maps, *word);
-            for word in words.into_iter().filter(is_new) {
-                if !arrays.contains(&word) && first_entry(memory, word, maps, sizes).is_some() {
-                    arrays.push(word);
-                }
-            }
-            at += PIECE as u64;
+            pointers.extend(words.into_iter().filter(|word| word.is_multiple_of(16)));
         }
     }
+    pointers.retain(|&pointer| looks_mapped(maps, pointer));
+    let pointers: Vec<u64> = pointers.into_iter().collect();
+    let mut first = vec![0; pointers.len() * ENTRY as usize];
+    memory.read_scattered(&pointers, ENTRY as usize, &mut first);
+    let mut arrays: Vec<u64> = pointers
+        .iter()
+        .zip(first.chunks_exact(ENTRY as usize))
+        .filter(|(array, first)| may_start(&crate::memory::words(first), **array, maps, sizes))
+        .map(|(&array, _)| array)
+        .collect();
     // The state also points into the array (unused and usable entries): the array starts lowest.
     arrays.sort_unstable();
     let candidates = arrays.iter().filter_map(|&array| read(memory, array, maps, sizes));
@@ -69,14 +74,19 @@ fn looks_mapped(maps: &[Map], address: u64) -> bool {
     maps::find(maps, address).is_some_and(|map| map.is_anonymous() && map.permissions.write)
 }
 
-/// A cheap look before the whole array is read: its first used entry.
-fn first_entry(memory: &impl ReadMemory, array: u64, maps: &[Map], sizes: Sizes) -> Option<()> {
-    let words = memory.words_at(array, ENTRY as usize / 8)?;
+/// A cheap look before the whole array is read: its first entry.
+fn may_start(words: &[u64], array: u64, maps: &[Map], sizes: Sizes) -> bool {
     if words[0] == 0 {
         // An arena that was given back; its entry is on the list of unused ones.
-        return (words[4] == 0 || (words[4] > array - array.min(1 << 30))).then_some(());
+        return words[4] == 0 || is_link(words[4], array);
     }
-    entry(&words, 0, maps, sizes).map(|_| ())
+    entry(words, 0, maps, sizes).is_some()
+}
+
+/// Whether a link leads to an entry of the array.
+fn is_link(link: u64, array: u64) -> bool {
+    let reach = u64::from(MOST_ENTRIES) * ENTRY;
+    link.checked_sub(array).is_some_and(|into| into < reach && into.is_multiple_of(ENTRY))
 }
 
 /// Reads entries as long as they agree; an array must agree up to a size that doubling gives.
@@ -101,14 +111,10 @@ fn read(memory: &impl ReadMemory, array: u64, maps: &[Map], sizes: Sizes) -> Opt
 
 fn entries(words: &[u64], from: u32, array: u64, maps: &[Map], sizes: Sizes) -> Option<Vec<Arena>> {
     let mut found = Vec::new();
-    let near = |link: u64| {
-        let reach = u64::from(MOST_ENTRIES) * ENTRY;
-        link == 0 || (array..array + reach).contains(&link) && (link - array).is_multiple_of(ENTRY)
-    };
     for (index, words) in (from..).zip(words.chunks_exact(ENTRY as usize / 8)) {
         // The links of an arena without free pools are left as they were.
         let is_full = words[0] != 0 && words[2] as u32 == 0;
-        if !is_full && !near(words[4]) {
+        if !is_full && words[4] != 0 && !is_link(words[4], array) {
             return None;
         }
         if words[0] != 0 {

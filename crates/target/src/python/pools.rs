@@ -70,7 +70,7 @@ pub fn usage(
             }
         }
     }
-    usage.certain = torn * TORN_IN <= pools;
+    usage.certain = torn * TORN_IN <= pools.max(TORN_IN);
     usage
 }
 
