@@ -18,9 +18,12 @@
 mod error;
 pub mod glibc;
 pub mod image;
+pub mod jemalloc;
 pub mod maps;
 pub mod memory;
+pub mod mimalloc;
 pub mod mounts;
+pub mod musl;
 pub mod pagemap;
 pub mod process;
 pub mod python;

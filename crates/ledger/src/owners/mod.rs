@@ -3,6 +3,7 @@
 mod code;
 mod glibc;
 mod huge_pages;
+mod others;
 mod python;
 mod stacks;
 
@@ -29,6 +30,8 @@ pub(crate) fn claim_all(
     python::claim(scene, memory, claims, notes);
     cost.python_s = begun.elapsed().as_secs_f64();
     let begun = Instant::now();
+    others::claim(scene, memory, claims);
     glibc::claim(scene, memory, kinds, claims, notes);
+    others::note_runtimes(scene, notes);
     cost.heap_s = begun.elapsed().as_secs_f64();
 }

@@ -46,6 +46,8 @@ pub struct Elf {
     pub is_fixed: bool,
     /// Whether the dynamic linker writes into its text (`DT_TEXTREL`).
     pub text_relocations: bool,
+    /// Whether Go's linker made it (its own build id is there).
+    pub is_go: bool,
     /// Its `DT_SONAME`.
     pub soname: Option<String>,
     /// Size of its thread-local storage, in bytes.
@@ -104,9 +106,11 @@ impl Elf {
                 execute: header.p_flags(LE) & object::elf::PF_X != 0,
                 write: header.p_flags(LE) & object::elf::PF_W != 0,
             }),
-            PT_NOTE if self.build_id.is_none() => {
-                self.build_id = part(file, header.p_offset(LE), header.p_filesz(LE))
-                    .and_then(|notes| build_id(&notes));
+            PT_NOTE => {
+                let notes = part(file, header.p_offset(LE), header.p_filesz(LE));
+                let notes = notes.unwrap_or_default();
+                self.build_id = self.build_id.take().or_else(|| build_id(&notes));
+                self.is_go |= notes.get(12..16) == Some(b"Go\0\0");
             }
             PT_INTERP => self.has_interpreter = true,
             PT_DYNAMIC => self.is_dynamic = true,

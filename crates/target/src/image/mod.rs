@@ -73,6 +73,18 @@ impl Image {
         open_mapped(&self.process, &self.mapped_at, &self.path, self.elf.identity)
     }
 
+    /// Which of these names stand in the file's string tables of symbols: far cheaper than
+    /// [`Image::symbols`] for a large file, but a name may be one that it only imports.
+    pub fn mentions(&self, names: &[&str]) -> Vec<bool> {
+        let tables = self.open().map(|file| crate::symbols::string_tables(&file));
+        let tables = tables.unwrap_or_default();
+        let has = |name: &&str| {
+            let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
+            tables.iter().any(|table| table.windows(wanted.len()).any(|part| part == wanted))
+        };
+        names.iter().map(has).collect()
+    }
+
     /// Its symbols: `.symtab`, `.dynsym` and, where installed, the separate debug file. Addresses
     /// are the file's: add [`Image::bias`].
     ///
