@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use plumb_ledger::Depth;
 use plumb_router::{Observed, PolicyName, Settings, WhenPrefillFails};
-use plumb_target::Process;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -100,7 +98,5 @@ fn settings(args: Args) -> Settings {
 
 /// This process's own ledger, for its metrics page.
 fn memory_by_layer() -> Vec<(String, u64)> {
-    let own = plumb_ledger::take(&Process::own(), Depth::CLASSIFY);
-    let rows = own.map(|sample| sample.layers).unwrap_or_default();
-    rows.into_iter().map(|row| (row.layer.name().to_owned(), row.resident_bytes)).collect()
+    plumb_ledger::own()
 }

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use plumb_kv::transfer::{PeerAddress, Transports};
-use plumb_ledger::Depth;
-use plumb_target::Process;
 use plumb_worker::{LoadFailure, Role, WorkerOptions};
 
 /// Serve one instance: the OpenAI API over a model, prefill, decode or both.
@@ -120,9 +118,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// This process's own ledger, by the same code that looks at others.
 fn memory_layers() -> Vec<(String, u64)> {
-    let own = plumb_ledger::take(&Process::own(), Depth::CLASSIFY);
-    let rows = own.map(|sample| sample.layers).unwrap_or_default();
-    rows.into_iter().map(|row| (row.layer.name().to_owned(), row.resident_bytes)).collect()
+    plumb_ledger::own()
 }
 
 impl From<Args> for WorkerOptions {
