@@ -147,6 +147,8 @@ impl Team {
                 .map_err(|source| Error::system("cannot start an engine thread", source))?;
             team.threads.push(thread);
         }
+        // What threads allocate as they start is not put off to the first step.
+        team.together(&|_| ());
         Ok(team)
     }
 
@@ -158,6 +160,10 @@ impl Team {
     /// Runs `job` on every member at once and returns when all have finished.
     pub(crate) fn run(&mut self, job: &(dyn Fn(&Member<'_>) + Sync)) {
         self.pin_caller();
+        self.together(job);
+    }
+
+    fn together(&mut self, job: &(dyn Fn(&Member<'_>) + Sync)) {
         let shared = &*self.shared;
         let me = Member { index: 0, meeting: &shared.meeting };
         if self.threads.is_empty() {

@@ -3,7 +3,7 @@
 use super::CHUNK;
 use super::convert::widen;
 use super::prefetch::prefetch;
-use super::product::{COLUMNS, Product, Right, multiply};
+use super::product::{BESIDE, COLUMNS, Product, Right, multiply};
 use super::scratch::Scratch;
 use super::softmax::{Seen, finish, step};
 use crate::kernels::level::Level;
@@ -119,25 +119,26 @@ unsafe fn scores(
     let to = positions.end;
     // Blocks before the window may have been given to another sequence.
     let from = positions.start / tokens * tokens;
-    for position in (from..to).step_by(tokens) {
-        let at = position - chunk;
+    let mut beside: [&[f16]; BESIDE] = [&[]; BESIDE];
+    for (i, position) in (from..to).step_by(tokens).enumerate() {
         // SAFETY: the caller's promise.
         let (keys, values) = unsafe { tile.block_of(position) };
         if rows <= FEW_ROWS {
             // Read next, and too short for the machine to see it coming.
             prefetch(values);
-            let columns = tokens.min((to - position).next_multiple_of(COLUMNS));
-            let product = product(Right::Halves(keys), tokens, columns);
-            multiply(level, product, &mut scratch.weights[at..], CHUNK);
+            beside[i] = keys;
         } else {
-            widen_keys(level, keys, tokens, &mut scratch.keys[at..]);
+            widen_keys(level, keys, tokens, &mut scratch.keys[position - chunk..]);
         }
     }
-    if rows > FEW_ROWS {
-        let columns = (to - chunk).next_multiple_of(COLUMNS);
-        let product = product(Right::Floats(&scratch.keys), CHUNK, columns);
-        multiply(level, product, &mut scratch.weights, CHUNK);
+    if rows <= FEW_ROWS {
+        let product = product(Right::Beside(beside), tokens, (to - from).next_multiple_of(COLUMNS));
+        multiply(level, product, &mut scratch.weights[from - chunk..], CHUNK);
+        return;
     }
+    let columns = (to - chunk).next_multiple_of(COLUMNS);
+    let product = product(Right::Floats(&scratch.keys), CHUNK, columns);
+    multiply(level, product, &mut scratch.weights, CHUNK);
 }
 
 /// From `[head_dim][tokens]` halves to columns of `[head_dim][CHUNK]` floats.

@@ -18,6 +18,9 @@ use half::f16;
 /// Columns come in multiples of this.
 pub(crate) const COLUMNS: usize = 16;
 
+/// Matrices that can stand side by side.
+pub(crate) const BESIDE: usize = 4;
+
 /// The right-hand matrix.
 #[derive(Clone, Copy)]
 pub(crate) enum Right<'a> {
@@ -25,6 +28,9 @@ pub(crate) enum Right<'a> {
     Floats(&'a [f32]),
     /// As the cache has it.
     Halves(&'a [f16]),
+    /// Matrices of `b_stride` columns side by side, as the cache has the keys of several blocks:
+    /// as many as the columns need, the rest anything.
+    Beside([&'a [f16]; BESIDE]),
 }
 
 /// `c[r][j] = Σ_k a[r][k] b[k][j]`, k ascending, one fused multiply-add each.
@@ -50,13 +56,21 @@ pub(crate) fn multiply(level: Level, product: Product<'_>, c: &mut [f32], c_stri
     if rows == 0 || columns == 0 {
         return;
     }
-    let b_len = match b {
-        Right::Floats(b) => b.len(),
-        Right::Halves(b) => b.len(),
+    let whole = |len: usize| depth == 0 || len >= (depth - 1) * b_stride + columns;
+    let b_fits = match b {
+        Right::Floats(b) => whole(b.len()),
+        Right::Halves(b) => whole(b.len()),
+        Right::Beside(b) => {
+            let used = columns.div_ceil(b_stride);
+            b_stride.is_power_of_two()
+                && b_stride >= COLUMNS
+                && used <= BESIDE
+                && b[..used].iter().all(|b| b.len() >= depth * b_stride)
+        }
     };
     assert!(columns.is_multiple_of(COLUMNS));
     assert!(a.len() >= (rows - 1) * a_stride + depth, "rows of a");
-    assert!(depth == 0 || b_len >= (depth - 1) * b_stride + columns, "rows of b");
+    assert!(b_fits, "rows of b");
     assert!(c.len() >= (rows - 1) * c_stride + columns, "rows of c");
     let c = c.as_mut_ptr();
     // SAFETY: the slices hold what the sizes say, and a level is proof of its instructions.
@@ -122,6 +136,41 @@ mod tests {
                 multiply(level, product, &mut c, columns);
                 assert_eq!(c, want, "{level:?} {sizes:?} add: {add}");
             }
+            for width in [16, 32, 64] {
+                if columns > BESIDE * width {
+                    continue;
+                }
+                let blocks = beside(&halves, depth, columns, width);
+                let product = Product {
+                    a: &a,
+                    a_stride: depth,
+                    b: Right::Beside(blocks.each_ref().map(Vec::as_slice)),
+                    b_stride: width,
+                    rows,
+                    depth,
+                    columns,
+                    add,
+                };
+                let mut c = start.clone();
+                multiply(level, product, &mut c, columns);
+                assert_eq!(c, want, "{level:?} blocks of {width} columns");
+            }
         }
+    }
+
+    /// The columns of `b` in blocks of `width`.
+    fn beside(b: &[f16], depth: usize, columns: usize, width: usize) -> [Vec<f16>; BESIDE] {
+        std::array::from_fn(|block| {
+            let mut out = vec![f16::NAN; depth * width];
+            for k in 0..depth {
+                for j in 0..width {
+                    let column = block * width + j;
+                    if column < columns {
+                        out[k * width + j] = b[k * columns + column];
+                    }
+                }
+            }
+            out
+        })
     }
 }

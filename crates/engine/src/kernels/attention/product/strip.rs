@@ -1,27 +1,44 @@
 //! A few rows times a few vectors of columns, with all sums in registers.
 
 use super::lanes::Lanes;
-use super::{Product, Right};
+use super::{BESIDE, Product, Right};
 use half::f16;
 
 /// What a strip multiplies by: how a vector of the right-hand matrix is read.
 trait Source: Copy {
-    unsafe fn read<L: Lanes>(self, at: usize) -> L;
+    /// The vector at `column` of the row that begins `row` elements after the first.
+    unsafe fn read<L: Lanes>(self, row: usize, column: usize) -> L;
 }
 
 impl Source for *const f32 {
     #[inline(always)]
-    unsafe fn read<L: Lanes>(self, at: usize) -> L {
+    unsafe fn read<L: Lanes>(self, row: usize, column: usize) -> L {
         // SAFETY: the caller's promise.
-        unsafe { L::load(self.add(at)) }
+        unsafe { L::load(self.add(row + column)) }
     }
 }
 
 impl Source for *const f16 {
     #[inline(always)]
-    unsafe fn read<L: Lanes>(self, at: usize) -> L {
+    unsafe fn read<L: Lanes>(self, row: usize, column: usize) -> L {
         // SAFETY: the caller's promise.
-        unsafe { L::load_halves(self.add(at)) }
+        unsafe { L::load_halves(self.add(row + column)) }
+    }
+}
+
+/// Matrices side by side, each `1 << shift` columns wide.
+#[derive(Clone, Copy)]
+struct Beside<'a> {
+    blocks: &'a [*const f16; BESIDE],
+    shift: u32,
+}
+
+impl Source for Beside<'_> {
+    #[inline(always)]
+    unsafe fn read<L: Lanes>(self, row: usize, column: usize) -> L {
+        let inside = column & ((1 << self.shift) - 1);
+        // SAFETY: the caller's promise.
+        unsafe { L::load_halves(self.blocks.get_unchecked(column >> self.shift).add(row + inside)) }
     }
 }
 
@@ -42,6 +59,11 @@ pub(super) unsafe fn multiply<L: Lanes, const WIDE: usize, const MORE: usize, co
         match product.b {
             Right::Floats(b) => all_rows::<L, _, WIDE, MORE, ONE>(product, b.as_ptr(), c, c_stride),
             Right::Halves(b) => all_rows::<L, _, WIDE, MORE, ONE>(product, b.as_ptr(), c, c_stride),
+            Right::Beside(b) => {
+                let blocks = &b.map(<[f16]>::as_ptr);
+                let b = Beside { blocks, shift: product.b_stride.trailing_zeros() };
+                all_rows::<L, _, WIDE, MORE, ONE>(product, b, c, c_stride);
+            }
         }
     }
 }
@@ -116,7 +138,7 @@ unsafe fn strip<L: Lanes, S: Source, const R: usize, const V: usize>(
         for k in 0..product.depth {
             let mut right = [L::zero(); V];
             for (v, right) in right.iter_mut().enumerate() {
-                *right = b.read(column + k * product.b_stride + v * L::WIDTH);
+                *right = b.read(k * product.b_stride, column + v * L::WIDTH);
             }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let left = L::splat(*a.add(r * product.a_stride + k));

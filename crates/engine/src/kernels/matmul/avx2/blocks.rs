@@ -59,22 +59,22 @@ unsafe fn block<F: Format, const T: usize>(
                 _ => quad::<F, T, 4>(packed, x),
             };
             let scales = [scale::<F>(head, small, step, 0), scale::<F>(head, small, step, 1)];
-            for t in 0..T {
+            for (t, (acc, dots)) in acc.iter_mut().zip(dots).enumerate() {
                 let x = &*x.add(t);
                 let offset = offset::<F>(x, step);
                 for h in 0..2 {
-                    let dot = _mm256_cvtepi32_ps(_mm256_add_epi32(dots[t][h], offset));
+                    let dot = _mm256_cvtepi32_ps(_mm256_add_epi32(dots[h], offset));
                     let scale = _mm256_mul_ps(scales[h], _mm256_set1_ps(x.d));
-                    acc[t][h] = _mm256_fmadd_ps(dot, scale, acc[t][h]);
+                    acc[h] = _mm256_fmadd_ps(dot, scale, acc[h]);
                 }
             }
         }
         if F::HAS_MIN {
             let mins = [min::<F>(head, small, 0), min::<F>(head, small, 1)];
-            for t in 0..T {
+            for (t, acc) in acc.iter_mut().enumerate() {
                 let ds = _mm256_set1_ps((*x.add(t)).ds);
                 for h in 0..2 {
-                    acc[t][h] = _mm256_fmadd_ps(mins[h], ds, acc[t][h]);
+                    acc[h] = _mm256_fmadd_ps(mins[h], ds, acc[h]);
                 }
             }
         }
@@ -111,44 +111,51 @@ unsafe fn quad<F: Format, const T: usize, const G: usize>(
         let mut wide = narrow;
         let q = x.cast::<u8>();
         for g in 0..4 {
-            let c = match (G + g, ()) {
-                (0, ()) => both::<F, 0>(packed),
-                (1, ()) => both::<F, 1>(packed),
-                (2, ()) => both::<F, 2>(packed),
-                (3, ()) => both::<F, 3>(packed),
-                (4, ()) => both::<F, 4>(packed),
-                (5, ()) => both::<F, 5>(packed),
-                (6, ()) => both::<F, 6>(packed),
+            let c = match G + g {
+                0 => both::<F, 0>(packed),
+                1 => both::<F, 1>(packed),
+                2 => both::<F, 2>(packed),
+                3 => both::<F, 3>(packed),
+                4 => both::<F, 4>(packed),
+                5 => both::<F, 5>(packed),
+                6 => both::<F, 6>(packed),
                 _ => both::<F, 7>(packed),
             };
-            for t in 0..T {
+            for (t, narrow) in narrow.iter_mut().enumerate() {
                 let q = q.add(t * size_of::<Block>() + (G + g) * 4).cast::<i32>();
                 let q = _mm256_set1_epi32(q.read_unaligned());
-                for h in 0..2 {
+                for (narrow, c) in narrow.iter_mut().zip(c) {
                     let products = if F::BITS == 8 {
-                        _mm256_maddubs_epi16(_mm256_abs_epi8(c[h]), _mm256_sign_epi8(q, c[h]))
+                        _mm256_maddubs_epi16(_mm256_abs_epi8(c), _mm256_sign_epi8(q, c))
                     } else {
-                        _mm256_maddubs_epi16(c[h], q)
+                        _mm256_maddubs_epi16(c, q)
                     };
-                    narrow[t][h] = _mm256_add_epi16(narrow[t][h], products);
+                    *narrow = _mm256_add_epi16(*narrow, products);
                 }
             }
-            let widen = match F::BITS {
+            let full = match F::BITS {
                 8 => true,
                 6 => g % 2 == 1,
                 _ => g == 3,
             };
-            if widen {
-                for t in 0..T {
-                    for h in 0..2 {
-                        let sum = _mm256_madd_epi16(narrow[t][h], _mm256_set1_epi16(1));
-                        wide[t][h] = _mm256_add_epi32(wide[t][h], sum);
-                        narrow[t][h] = _mm256_setzero_si256();
-                    }
-                }
+            if full {
+                widen(&mut narrow, &mut wide);
             }
         }
         wide
+    }
+}
+
+/// Adds 16-bit sums to 32-bit ones, and starts them anew.
+#[inline(always)]
+unsafe fn widen<const T: usize>(narrow: &mut Pairs<__m256i, T>, wide: &mut Pairs<__m256i, T>) {
+    for (narrow, wide) in narrow.as_flattened_mut().iter_mut().zip(wide.as_flattened_mut()) {
+        // SAFETY: AVX2 by the caller.
+        unsafe {
+            let sum = _mm256_madd_epi16(*narrow, _mm256_set1_epi16(1));
+            *wide = _mm256_add_epi32(*wide, sum);
+            *narrow = _mm256_setzero_si256();
+        }
     }
 }
 
