@@ -43,19 +43,13 @@ fn body(scores: &mut [f32; CHUNK], visible: Range<usize>, seen: &mut Seen, so_fa
         // Scores outside may be anything, of keys that do not exist yet too.
         fill_outside(scores, &visible, f32::NEG_INFINITY);
     }
-    let mut greatest = [seen.greatest; LANES];
-    for part in scores.chunks_exact(LANES) {
-        for lane in 0..LANES {
-            greatest[lane] = if part[lane] > greatest[lane] { part[lane] } else { greatest[lane] };
-        }
-    }
-    let greatest = greatest.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    let greatest = greatest_of(scores, seen.greatest);
     scores.iter_mut().for_each(|score| *score = exp2_not_above_127(*score - greatest));
     if !all {
         fill_outside(scores, &visible, 0.0);
     }
     let mut sums = [0.0f32; LANES];
-    for part in scores.chunks_exact(LANES) {
+    for part in scores.as_chunks::<LANES>().0 {
         for lane in 0..LANES {
             sums[lane] += part[lane];
         }
@@ -66,6 +60,27 @@ fn body(scores: &mut [f32; CHUNK], visible: Range<usize>, seen: &mut Seen, so_fa
         so_far.iter_mut().for_each(|x| *x *= correction);
     }
     seen.greatest = greatest;
+}
+
+/// The greatest score, or `before` if that is greater. Which of two equals is taken makes no
+/// difference, so that any order will do.
+#[inline(always)]
+fn greatest_of(scores: &[f32; CHUNK], before: f32) -> f32 {
+    let mut greatest = [before; LANES];
+    for part in scores.as_chunks::<LANES>().0 {
+        for lane in 0..LANES {
+            greatest[lane] = if part[lane] > greatest[lane] { part[lane] } else { greatest[lane] };
+        }
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            let other = greatest[lane + half];
+            greatest[lane] = if other > greatest[lane] { other } else { greatest[lane] };
+        }
+        half /= 2;
+    }
+    greatest[0]
 }
 
 #[inline(always)]
