@@ -66,7 +66,7 @@ pub struct WorkerOptions {
     pub max_seqs: usize,
     /// Answers that wait for a place beyond that; more get a 503.
     pub max_waiting: usize,
-    /// Tokens of a step.
+    /// Tokens of a step: also what a client that leaves may have to wait for.
     pub max_batch_tokens: usize,
     /// Prompt tokens of a step in which others decode.
     pub max_prompt_tokens_beside_decodes: usize,
@@ -106,7 +106,7 @@ impl WorkerOptions {
             cpus: Vec::new(),
             max_seqs: 32,
             max_waiting: 1024,
-            max_batch_tokens: 256,
+            max_batch_tokens: 128,
             max_prompt_tokens_beside_decodes: 64,
             explain_plan: false,
             profile: false,

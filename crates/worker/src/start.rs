@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::driver::{Command, Driver, Keeper, Pulls};
+use crate::driver::{Command, Driver, Keeper, Pace, Pulls};
 use crate::error::Error;
 use crate::instance::{Instance, MemoryLayers};
 use crate::metrics::{self, Metrics};
@@ -239,6 +239,7 @@ impl EngineThread {
                         keeper,
                         tokenizer,
                         metrics,
+                        pace: Pace::default(),
                         alive,
                     }
                     .run();
@@ -276,6 +277,7 @@ fn limits(options: &WorkerOptions) -> Limits {
     Limits {
         max_seqs: options.max_seqs,
         max_batch_tokens: options.max_batch_tokens,
+        max_prompt_tokens: options.max_batch_tokens,
         max_prompt_tokens_beside_decodes: options.max_prompt_tokens_beside_decodes,
         max_logit_rows: options.max_seqs,
     }

@@ -9,6 +9,7 @@ use simulation::{Request, Simulation, solo_answer};
 const LIMITS: Limits = Limits {
     max_seqs: 4,
     max_batch_tokens: 8,
+    max_prompt_tokens: 8,
     max_prompt_tokens_beside_decodes: 4,
     max_logit_rows: 6,
 };

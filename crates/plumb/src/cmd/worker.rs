@@ -57,8 +57,8 @@ pub struct Args {
     /// Answers that may wait for a place beyond that; more get a 503.
     #[arg(long, default_value_t = 1024)]
     max_waiting: usize,
-    /// Tokens that one step computes at most.
-    #[arg(long, default_value_t = 256)]
+    /// Tokens that one step computes at most; a request is given up between steps.
+    #[arg(long, default_value_t = 128)]
     max_batch_tokens: usize,
     /// Prompt tokens of a step beside running decodes: what bounds the time between their tokens.
     #[arg(long, default_value_t = 64)]

@@ -5,6 +5,7 @@
 
 mod job;
 mod keep;
+mod pace;
 mod pull;
 mod sample;
 mod step;
@@ -19,6 +20,7 @@ use plumb_text::Tokenizer;
 
 pub use job::{Job, Submission};
 pub use keep::Keeper;
+pub use pace::Pace;
 pub use pull::{LoadFailure, Pulls};
 
 use crate::generation::{Event, Failure};
@@ -61,6 +63,8 @@ pub struct Driver {
     pub tokenizer: Arc<Tokenizer>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Keeps steps short.
+    pub pace: Pace,
     /// True while this thread lives.
     pub alive: Arc<AtomicBool>,
 }
@@ -82,6 +86,8 @@ impl Driver {
         let mut plan = Plan::default();
         let mut idle = true;
         while self.take_commands(idle) {
+            let most = self.engine.options().max_batch_tokens;
+            self.scheduler.set_max_prompt_tokens(self.pace.prompt_tokens(most));
             self.scheduler.plan(&mut plan);
             for order in plan.pulls.drain(..) {
                 self.start_pull(order);

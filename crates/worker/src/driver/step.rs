@@ -30,7 +30,9 @@ impl Driver {
         let started = Instant::now();
         let mut logits = self.engine.step(&pool, &slices)?;
         drop(slices);
-        self.metrics.stepped(started.elapsed(), plan.work.iter().map(|w| w.count).sum());
+        let (took, tokens) = (started.elapsed(), plan.work.iter().map(|w| w.count).sum());
+        self.metrics.stepped(took, tokens);
+        self.pace.observe(took, tokens);
         self.scheduler.computed(plan);
         let mut sampling = Sampling {
             scheduler: &mut self.scheduler,

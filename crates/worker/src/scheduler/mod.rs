@@ -127,6 +127,11 @@ impl<T> Scheduler<T> {
         &mut self.running[slot]
     }
 
+    /// Changes how many prompt tokens the next steps have.
+    pub fn set_max_prompt_tokens(&mut self, tokens: usize) {
+        self.limits.max_prompt_tokens = tokens;
+    }
+
     /// What to compute in the next step, into `plan`, whose old content is dropped.
     pub fn plan(&mut self, plan: &mut Plan) {
         plan.begin(&self.limits);

@@ -12,6 +12,8 @@ pub struct Limits {
     pub max_seqs: usize,
     /// Tokens a step.
     pub max_batch_tokens: usize,
+    /// Prompt tokens a step; at most `max_batch_tokens`.
+    pub max_prompt_tokens: usize,
     /// Prompt tokens a step while others decode: what bounds the time between their tokens.
     pub max_prompt_tokens_beside_decodes: usize,
     /// Rows of logits a step; at least `max_seqs`.
@@ -62,7 +64,7 @@ impl Plan {
         self.work.clear();
         self.pulls.clear();
         self.tokens_left = limits.max_batch_tokens;
-        self.prompt_tokens_left = limits.max_batch_tokens;
+        self.prompt_tokens_left = limits.max_prompt_tokens;
         self.beside_decodes = limits.max_prompt_tokens_beside_decodes;
         self.rows_left = limits.max_logit_rows;
     }
