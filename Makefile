@@ -1,5 +1,5 @@
 # The two commands a person needs are `make up` and `make test`.
-.PHONY: up test lint bench release rust build-packages test-packages venv clients models oracle bpf bpf-check demo-hunt
+.PHONY: up test lint bench bench-engine release rust build-packages test-packages venv clients models oracle bpf bpf-check demo-hunt
 
 CARGO ?= cargo
 PORT  ?= 8000
@@ -54,6 +54,10 @@ oracle: export CARGO_TARGET_DIR ?= $(CURDIR)/bench/oracle/target
 oracle: rust models
 	@scripts/debian-packages oracle
 	@PATH="$(VENV)/bin:$$PATH" bench/oracle/run
+
+# The engine and its kernels beside llama.cpp (made by oracle) and the core's limits.
+bench-engine: rust models
+	@bench/engine/run $(ARGS)
 
 # The BPF object is checked in, so that cargo needs no clang; a test holds it to its source.
 bpf bpf-check:
