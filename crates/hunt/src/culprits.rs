@@ -16,6 +16,11 @@ pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit>
     let (Some(layer), Some(true) | None) = (&verdict.summary.layer, verdict.summary.leak) else {
         return Vec::new();
     };
+    if layer.starts_with("heap")
+        && let Some(sampled) = sampled(tracer, verdict, now_ns)
+    {
+        return sampled;
+    }
     let held: Vec<Holding> = tracer
         .holdings()
         .into_iter()
@@ -35,6 +40,43 @@ pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit>
     culprits.sort_by_key(|c| std::cmp::Reverse(c.outstanding_bytes + c.older_bytes));
     culprits.truncate(MOST);
     culprits
+}
+
+/// Fewer sampled allocations that stayed say too little about shares.
+const ENOUGH_KEPT: u64 = 30;
+/// An allocation must have stayed this long to be called kept, in nanoseconds.
+const YOUNG_NS: u64 = 3_000_000_000;
+
+/// Shares by what bursts of probes saw allocated and the heap walk found still in use; the total is
+/// the ledger's. `None` where too little was seen.
+fn sampled(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Option<Vec<Culprit>> {
+    let kept = tracer.kept(now_ns.saturating_sub(YOUNG_NS))?;
+    let bytes: u64 = kept.iter().map(|(_, k)| k.bytes).sum();
+    let count: u64 = kept.iter().map(|(_, k)| k.count).sum();
+    if count < ENOUGH_KEPT || bytes == 0 {
+        return None;
+    }
+    let mut culprits = Vec::new();
+    for (stack, k) in kept.iter().filter(|(_, k)| k.bytes > 0) {
+        let share = k.bytes as f64 / bytes as f64;
+        if share < LEAST_SHARE {
+            continue;
+        }
+        let outstanding = (verdict.grown_bytes as f64 * share) as u64;
+        culprits.push(Culprit {
+            pid: verdict.pid,
+            outstanding_bytes: outstanding,
+            older_bytes: 0,
+            count: outstanding * k.count / k.bytes,
+            share: Some(share),
+            share_error: Some(1.96 * (share * (1.0 - share) / count as f64).sqrt()),
+            age_s: None,
+            frames: tracer.frames(*stack),
+        });
+    }
+    culprits.sort_by_key(|c| std::cmp::Reverse(c.outstanding_bytes));
+    culprits.truncate(MOST);
+    Some(culprits)
 }
 
 fn is_heap(layer: &str) -> bool {
@@ -82,6 +124,7 @@ fn of_holding(tracer: &mut Tracer, h: &Holding, growth: u64, now_ns: u64) -> Cul
         older_bytes: 0,
         count: h.count,
         share: share(h.resident, growth),
+        share_error: None,
         age_s: Some(now_ns.saturating_sub(h.first_ns) as f64 / 1e9),
         frames: tracer.frames(h.stack),
     }
@@ -118,6 +161,7 @@ fn charge_older(
                 older_bytes: older,
                 count: *n,
                 share: share(older, growth),
+                share_error: None,
                 age_s: None,
                 frames,
             }),

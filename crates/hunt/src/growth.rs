@@ -94,6 +94,14 @@ impl Growth {
         self.tracks.iter().filter(|((_, l), _)| private(l)).map(|(_, t)| grown(t)).sum()
     }
 
+    /// The process whose heap grew most, if one did, and by how many bytes.
+    pub fn growing_heap(&self) -> Option<(u32, u64)> {
+        let heaps =
+            self.tracks.iter().filter(|((_, l), _)| matches!(l.as_str(), "heap" | "heap_in_use"));
+        let grown = heaps.map(|((pid, _), t)| (*pid, grown(t)));
+        grown.filter(|(_, bytes)| *bytes >= 1 << 20).max_by_key(|(_, bytes)| *bytes)
+    }
+
     /// For a timeline: every layer that ever had bytes.
     pub fn tracks(&self) -> Vec<Track> {
         let all = self.tracks.iter().filter(|(_, t)| t.iter().any(|p| p.1 > 0));

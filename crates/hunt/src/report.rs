@@ -19,6 +19,8 @@ pub struct Culprit {
     pub count: u64,
     /// Share of the growth, 0 to 1; `None` where there was none.
     pub share: Option<f64>,
+    /// Half the width of the share's 95 % interval, where it comes from samples.
+    pub share_error: Option<f64>,
     /// Seconds since the oldest of them was made.
     pub age_s: Option<f64>,
     /// Innermost first.
@@ -40,6 +42,10 @@ pub struct Cost {
     pub events: u64,
     /// Stacks copied out of the target.
     pub stacks_copied: u64,
+    /// Allocations that bursts of probes on malloc saw.
+    pub allocations_sampled: u64,
+    /// Why malloc was not probed though a heap grew.
+    pub not_probed: Option<String>,
     /// Maps and unmaps counted in the kernel only.
     pub counted_in_kernel: u64,
 }

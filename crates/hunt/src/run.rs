@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use plumb_target::Process;
 use plumb_trace::Tracer;
+use plumb_trace::account::Backing;
 
 use crate::culprits;
 use crate::growth::Growth;
@@ -41,7 +42,9 @@ pub struct Progress {
 
 /// How often the ring is emptied: fewer wake-ups are cheaper, and the ring holds seconds.
 const PUMP: Duration = Duration::from_millis(100);
-/// Looking costs at most one part in this of the time.
+/// How often layers are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Looking at residency costs at most one part in this of the time.
 const BUDGET: u32 = 40;
 
 /// Hunts until the time is up, the targets have ended, or `stop` is set. `attached` is called when
@@ -63,12 +66,15 @@ pub fn run(
         started,
         cpu,
         next_look: started,
+        next_sample: started,
+        no_bursts: None,
     };
     attached();
     hunt.look();
     while started.elapsed() < options.time && !stop.load(Ordering::Relaxed) {
         let left = options.time.saturating_sub(started.elapsed());
         hunt.tracer.pump(PUMP.min(left));
+        hunt.tracer.burst();
         if Instant::now() >= hunt.next_look {
             if !hunt.tracer.any_alive() {
                 break;
@@ -88,16 +94,24 @@ struct Hunt {
     started: Instant,
     cpu: f64,
     next_look: Instant,
+    next_sample: Instant,
+    /// Why malloc cannot be probed.
+    no_bursts: Option<String>,
 }
 
 impl Hunt {
-    /// Samples residency and layers, and decides what else must be switched on.
+    /// Looks at the layers (the watcher keeps its own budget), at residency where that is not too
+    /// dear, and decides what else must be switched on.
     fn look(&mut self) {
-        let before = Instant::now();
-        self.tracer.sample();
         self.growth.look();
+        if Instant::now() >= self.next_sample {
+            let before = Instant::now();
+            self.tracer.sample();
+            self.next_sample = before + before.elapsed() * BUDGET;
+        }
         self.touch_when_needed();
-        self.next_look = Instant::now() + (before.elapsed() * BUDGET).max(Duration::from_secs(1));
+        self.burst_when_needed();
+        self.next_look = Instant::now() + LOOK;
     }
 
     /// Growth that no mapping since the attach explains is growth of older ranges: sample who
@@ -111,16 +125,49 @@ impl Hunt {
         }
     }
 
+    /// A heap that grows: probe its malloc in bursts.
+    fn burst_when_needed(&mut self) {
+        if self.tracer.burst_samples().is_some() || self.no_bursts.is_some() {
+            return;
+        }
+        let Some(pid) = self.growing_heap() else { return };
+        if let Ok(process) = Process::open(pid)
+            && let Err(why) = self.tracer.burst_on(&process)
+        {
+            self.no_bursts.get_or_insert(why.to_string());
+        }
+    }
+
+    /// The process whose heap grows: by the ledger, or, between its samples, by the program break.
+    fn growing_heap(&self) -> Option<u32> {
+        let by_break = || {
+            let held = self.tracer.holdings();
+            let broken = held.iter().filter(|h| h.backing == Backing::Brk);
+            broken.filter(|h| h.resident >= 1 << 20).map(|h| h.pid).next()
+        };
+        self.growth.growing_heap().map(|(pid, _)| pid).or_else(by_break)
+    }
+
     fn progress(&self, time: Duration) -> Progress {
         let counters = self.tracer.counters();
         Progress {
             left_s: time.saturating_sub(self.started.elapsed()).as_secs_f64(),
-            floor: if self.tracer.samples_faults() { "mappings, page faults" } else { "mappings" }
-                .to_owned(),
+            floor: self.floor(),
             events: counters.events,
             lost: counters.lost,
             cores: self.cores(),
         }
+    }
+
+    fn floor(&self) -> String {
+        let mut floors = vec!["mappings"];
+        if self.tracer.samples_faults() {
+            floors.push("page faults");
+        }
+        if self.tracer.burst_samples().is_some() {
+            floors.push("malloc");
+        }
+        floors.join(", ")
     }
 
     fn cores(&self) -> f64 {
@@ -147,6 +194,8 @@ impl Hunt {
                 rss_bytes: cost::own_rss(),
                 events: counters.events,
                 stacks_copied: counters.copied,
+                allocations_sampled: self.tracer.burst_samples().unwrap_or(0) as u64,
+                not_probed: self.no_bursts,
                 counted_in_kernel: counters.paired,
             },
             seconds,

@@ -42,6 +42,9 @@ fn write(out: &mut String, r: &Report) -> std::fmt::Result {
     let c = &r.cost;
     write!(out, "\nwatched {:.0} s, {} events, {} lost", r.seconds, c.events, r.lost_events)?;
     writeln!(out, "; cost {:.1} % of a core, {} resident", c.cores * 100.0, bytes(c.rss_bytes))?;
+    if let Some(why) = &c.not_probed {
+        writeln!(out, "malloc was not probed: {why}")?;
+    }
     if c.paired_in_kernel {
         writeln!(
             out,
@@ -78,7 +81,8 @@ fn headline(c: &Culprit) -> String {
         parts.push(format!("{} by touching memory older than this hunt", bytes(c.older_bytes)));
     }
     if let Some(share) = c.share {
-        parts.push(format!("{:.0} % of the growth", share * 100.0));
+        let error = c.share_error.map_or(String::new(), |e| format!(" ± {:.0}", e * 100.0));
+        parts.push(format!("{:.0}{error} % of the growth", share * 100.0));
     }
     if let Some(age) = c.age_s {
         parts.push(format!("oldest {}", time(age)));

@@ -70,6 +70,8 @@ struct config {
 	u32 counting;      /* pair maps and unmaps in the kernel, emit nothing */
 	u32 mprotect;      /* report mprotect too */
 	u32 fault_shift;   /* sample one page fault in 2^shift; 0: none */
+	u64 guard_start;   /* text that carries probes; empty where none does */
+	u64 guard_end;
 };
 
 struct rule_key {

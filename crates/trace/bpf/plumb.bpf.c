@@ -5,7 +5,9 @@
  * decides for every other syscall on the machine, so what is not ours costs next to nothing. */
 #include "layout.h"
 #include "maps.h"
+#include "emit.h"
 #include "stack.h"
+#include "alloc.h"
 
 enum {
 	SYS_mmap = 9,
@@ -17,6 +19,7 @@ enum {
 	SYS_shmat = 30,
 	SYS_shmdt = 67,
 	SYS_memfd_create = 319,
+	SYS_pkey_mprotect = 329,
 	USER_64 = 0x33,
 };
 
@@ -24,16 +27,6 @@ INLINE struct config *config_of(void)
 {
 	u32 zero = 0;
 	return map_lookup(&config, &zero);
-}
-
-INLINE void fill(struct event *e, u32 kind, struct target *t)
-{
-	u64 id = pid_tgid();
-	e->kind = kind;
-	e->tgid = id >> 32;
-	e->tid = (u32)id;
-	e->time_ns = ktime_ns();
-	e->space = t->space;
 }
 
 /* An event without a stack. */
@@ -87,7 +80,8 @@ SEC("raw_tp/sys_enter")
 int enter(struct raw_args *ctx)
 {
 	u64 nr = ctx->args[1];
-	if (nr != SYS_munmap && nr != SYS_mremap && nr != SYS_shmdt)
+	if (nr != SYS_munmap && nr != SYS_mremap && nr != SYS_shmdt && nr != SYS_mprotect &&
+	    nr != SYS_pkey_mprotect)
 		return 0;
 	u32 tgid = pid_tgid() >> 32;
 	struct target *t = map_lookup(&targets, &tgid);
@@ -97,6 +91,11 @@ int enter(struct raw_args *ctx)
 	if (read_kernel(&r, sizeof(r), (void *)ctx->args[0]) || r.cs != USER_64)
 		return 0;
 	struct config *c = config_of();
+	if (nr == SYS_mprotect || nr == SYS_pkey_mprotect) {
+		if (c)
+			guard(c, t, &r);
+		return 0;
+	}
 	if (c && c->counting && nr == SYS_munmap) {
 		pair_unmap(tgid, r.di, (r.si + 4095) & ~4095ull);
 		return 0;
@@ -191,23 +190,6 @@ int fault(struct raw_args *ctx)
 	name_stack(rec, t, r.ip, r.sp, r.bp);
 	emit_record(rec);
 	return 0;
-}
-
-INLINE void emit_life(struct target *t, u32 kind, u64 arg)
-{
-	struct event *e = ring_reserve(&events, sizeof(*e), 0);
-	if (!e) {
-		count(COUNT_LOST);
-		return;
-	}
-	fill(e, kind, t);
-	e->nr = 0;
-	e->args[0] = arg;
-	e->ret = 0;
-	e->stack = 0;
-	e->flags = 0;
-	ring_submit(e, RB_FORCE_WAKEUP);
-	count(COUNT_EVENTS);
 }
 
 SEC("raw_tp/sched_process_fork")

@@ -10,9 +10,10 @@
 //! copied the first time it is seen, unwound by [`unwind`] with the modules' own tables
 //! ([`modules`], [`elf`]), and from then on named in the kernel by a hash of its return addresses.
 //! [`symbols`] gives names, [`python`] the frames of the interpreter, [`resident`] asks the kernel
-//! which pages of what is still mapped are there. [`tracer`] is all of it, for one process tree.
+//! which pages of what is still mapped are there. [`burst`] probes malloc for milliseconds at a time. [`tracer`] is all of it, for one process tree.
 
 pub mod account;
+pub mod burst;
 pub mod elf;
 mod error;
 pub mod events;

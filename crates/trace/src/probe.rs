@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::RawTracePoint;
+use aya::programs::{RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader, Pod};
 
 use crate::Error;
@@ -42,6 +42,10 @@ pub struct Config {
     pub mprotect: u32,
     /// Sample one page fault in 2 to this power; 0 for none.
     pub fault_shift: u32,
+    /// First address of the text that carries probes; see `bpf/alloc.h`.
+    pub guard_start: u64,
+    /// One past its last address.
+    pub guard_end: u64,
 }
 
 #[repr(C)]
@@ -261,6 +265,29 @@ impl Probe {
         let mut target = self.targets.get(&pid, 0).map_err(|e| Error::load("targets", &e))?;
         target.flags |= TARGET_PYTHON;
         self.targets.insert(pid, target, 0).map_err(|e| Error::load("targets", &e))
+    }
+
+    /// Loads the programs of the allocator bursts, which are not attached before they are needed.
+    ///
+    /// # Errors
+    /// A kernel that does not take them.
+    pub fn load_bursts(&mut self) -> Result<(), Error> {
+        for name in ["ask_malloc", "ask_calloc", "ask_realloc", "given"] {
+            self.uprobe(name)?.load().map_err(|e| Error::load(name, &e))?;
+        }
+        Ok(())
+    }
+
+    /// A program of the allocator bursts.
+    ///
+    /// # Errors
+    /// Where the object has no such program.
+    pub fn uprobe(&mut self, name: &str) -> Result<&mut UProbe, Error> {
+        let found = self.ebpf.program_mut(name).ok_or_else(|| Error::Load {
+            what: name.to_owned(),
+            why: "the object has no such program".to_owned(),
+        })?;
+        found.try_into().map_err(|e| Error::load(name, &e))
     }
 
     /// Stops watching a process.

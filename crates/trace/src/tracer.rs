@@ -7,6 +7,7 @@ use plumb_target::{Memory, Pagemap, Process, maps};
 
 use crate::Error;
 use crate::account::{Account, Sizes, StackId};
+use crate::burst::{BURST, Bursts, Kept, Sample};
 use crate::events::{self, Event, Kind, RawStack};
 use crate::frames::Frame;
 use crate::modules::Modules;
@@ -49,6 +50,8 @@ pub struct Tracer {
     /// Sampled page faults outside of every range made since the attach, by process and stack.
     touched: HashMap<(u32, StackId), u64>,
     samples_faults: bool,
+    bursts: Option<Bursts>,
+    next_burst: Instant,
     counting: bool,
     rate_since: Instant,
     rate_events: u64,
@@ -62,6 +65,12 @@ pub struct Tracer {
 const BATCH: usize = 4096;
 /// Events a second; 10,000 maps and unmaps a second are 20,000.
 const RATE_MAX: f64 = 40_000.0;
+/// What a probed call costs the target, at most, both probes together.
+const CALL_COST: Duration = Duration::from_micros(8);
+/// Probing takes at most one part in this of the target's time: 5 %.
+const BURST_SHARE: u32 = 20;
+/// Bursts are no closer than this.
+const BURST_LEAST: Duration = Duration::from_millis(150);
 /// One page in eight: cheap, and enough for shares.
 const FAULT_SHIFT: u32 = 3;
 
@@ -96,6 +105,8 @@ impl Tracer {
             held: HashMap::new(),
             touched: HashMap::new(),
             samples_faults: false,
+            bursts: None,
+            next_burst: Instant::now(),
             counting: false,
             rate_since: Instant::now(),
             rate_events: 0,
@@ -187,6 +198,8 @@ impl Tracer {
             }
             Kind::Exit => self.probe.forget(event.tgid),
             Kind::Fault => self.touch(event, stack),
+            Kind::Alloc => self.allocated(event, stack),
+            Kind::Stopped => self.release(event.tgid),
             _ => {}
         }
         let maps_code =
@@ -198,6 +211,65 @@ impl Tracer {
             image.stale = true;
         }
         self.account.apply(event, stack, &Machine);
+    }
+
+    fn allocated(&mut self, event: &Event, stack: StackId) {
+        if let Some(bursts) = &mut self.bursts {
+            bursts.keep(Sample {
+                address: event.ret.cast_unsigned(),
+                bytes: event.args[0],
+                stack,
+                time_ns: event.time_ns,
+            });
+        }
+    }
+
+    /// The target stands still because it made probed text writable: the probes come off, and it
+    /// goes on.
+    fn release(&mut self, pid: u32) {
+        if let Some(bursts) = &mut self.bursts {
+            bursts.refuse(&mut self.probe);
+        }
+        if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
+            rustix::process::kill_process(pid, rustix::process::Signal::CONT).ok();
+        }
+    }
+
+    /// Has malloc of a process probed in bursts from now on.
+    ///
+    /// # Errors
+    /// Why it cannot be probed.
+    pub fn burst_on(&mut self, process: &Process) -> Result<(), Error> {
+        if self.bursts.is_none() {
+            self.bursts = Some(Bursts::new(process, &mut self.probe)?);
+        }
+        Ok(())
+    }
+
+    /// One burst, if it is time: probes on, a few milliseconds, probes off.
+    pub fn burst(&mut self) {
+        let Some(mut bursts) = self.bursts.take() else { return };
+        if Instant::now() >= self.next_burst {
+            let before = self.probe.counters().events;
+            if bursts.on(&mut self.probe).is_ok() {
+                std::thread::sleep(BURST);
+            }
+            bursts.off(&mut self.probe);
+            let calls = self.probe.counters().events.saturating_sub(before);
+            let cost = CALL_COST * u32::try_from(calls).unwrap_or(u32::MAX);
+            self.next_burst = Instant::now() + (cost * BURST_SHARE).max(BURST_LEAST);
+        }
+        self.bursts = Some(bursts);
+    }
+
+    /// Whether malloc is probed, and how many allocations were seen.
+    pub fn burst_samples(&self) -> Option<usize> {
+        self.bursts.as_ref().map(Bursts::samples)
+    }
+
+    /// By stack, what of the allocations seen before a time is still in use.
+    pub fn kept(&self, until_ns: u64) -> Option<Vec<(StackId, Kept)>> {
+        self.bursts.as_ref()?.kept(until_ns)
     }
 
     /// Counts a page that was written in a range older than the attach.

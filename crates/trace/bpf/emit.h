@@ -1,0 +1,30 @@
+/* What every event begins with, and events without a stack. */
+#pragma once
+#include "maps.h"
+
+INLINE void fill(struct event *e, u32 kind, struct target *t)
+{
+	u64 id = pid_tgid();
+	e->kind = kind;
+	e->tgid = id >> 32;
+	e->tid = (u32)id;
+	e->time_ns = ktime_ns();
+	e->space = t->space;
+}
+
+INLINE void emit_life(struct target *t, u32 kind, u64 arg)
+{
+	struct event *e = ring_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count(COUNT_LOST);
+		return;
+	}
+	fill(e, kind, t);
+	e->nr = 0;
+	e->args[0] = arg;
+	e->ret = 0;
+	e->stack = 0;
+	e->flags = 0;
+	ring_submit(e, RB_FORCE_WAKEUP);
+	count(COUNT_EVENTS);
+}
