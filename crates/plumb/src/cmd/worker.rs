@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use plumb_kv::transfer::{PeerAddress, Transports};
 use plumb_worker::{LoadFailure, Role, WorkerOptions};
@@ -116,8 +118,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// This process's own ledger, by the same code that looks at others.
+/// The ledger of a second ago is good enough: whoever asks often must not slow down the answers.
 fn memory_layers() -> Vec<(String, u64)> {
+    static LAST: Mutex<Option<(Instant, Vec<(String, u64)>)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*last {
+        Some((taken, layers)) if taken.elapsed() < Duration::from_secs(1) => layers.clone(),
+        _ => last.insert((Instant::now(), take_memory_layers())).1.clone(),
+    }
+}
+
+/// This process's own ledger, by the same code that looks at others.
+fn take_memory_layers() -> Vec<(String, u64)> {
     plumb_ledger::own()
 }
 
