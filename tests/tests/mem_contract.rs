@@ -100,6 +100,45 @@ fn what_cannot_be_read_is_one_clear_line() {
     assert_eq!(usage.status.code(), Some(2));
 }
 
+/// Runs a command as a user without rights; as ourselves where we have none to give up.
+fn without_rights(program: &std::path::Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
+    command
+}
+
+#[test]
+fn without_root_ones_own_processes_are_seen_and_others_are_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let place = |from: &std::path::Path| {
+        let to = dir.path().join(from.file_name().unwrap());
+        std::fs::copy(from, &to).unwrap();
+        to
+    };
+    let (plumb, lab) = (plumb_tests::process::plumb(), plumb_tests::lab::build());
+    let (plumb, program) = (place(&plumb), place(&lab.join("malloc_in_use")));
+
+    let own = Program::start(without_rights(&program));
+    let pid = own.pid().to_string();
+    let output = without_rights(&plumb).args(["mem", "--json", &pid]).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let seen = ledger::ledgers(&json).remove(0);
+    assert_eq!(ledger::faults(&own, &seen, None), [String::new(); 0]);
+
+    // The first process is somebody else's, unless we are root in our own container.
+    let output = without_rights(&plumb).args(["mem", "1"]).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors.contains("no permission") && errors.lines().count() == 1, "{errors}");
+}
+
 #[test]
 fn one_failure_does_not_hide_the_others() {
     let program = Program::named("memfd_held", &[]);

@@ -11,9 +11,12 @@
 //! 1. images: the `.bss` behind a library's data is `code`, though the kernel calls it anonymous;
 //! 2. thread stacks, found from the thread's own control block;
 //! 3. CPython's object arenas, listed by the interpreter's own table;
-//! 4. heaps of allocators, by their own records; what is live in them is carved out as
-//!    `heap_in_use`, the rest is `heap_retained`;
-//! 5. what no claim holds has the layer of its mapping by kind ([`classify`]): file, shared memory,
+//! 4. heaps of allocators, by their own records. In glibc's, what is live is carved out as
+//!    `heap_in_use` and the rest is `heap_retained`; raw `brk` memory between its segments is
+//!    `anonymous`; mapped chunks are accepted up to malloc's own count, since memory whose `munmap`
+//!    was put off looks the same. What jemalloc, mimalloc and musl own is `heap`;
+//! 5. zero pieces of huge pages are taken from whoever owns them, at full depth;
+//! 6. what no claim holds has the layer of its mapping by kind ([`classify`]): file, shared memory,
 //!    device, anonymous executable (`jit`), and `anonymous` last.
 //!
 //! A mapping with one owner gives it all its resident bytes; a mapping with several is asked page by

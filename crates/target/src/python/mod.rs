@@ -35,8 +35,8 @@ pub struct Interpreter {
     pub tested: bool,
 }
 
-/// The versions whose layouts were run against real interpreters.
-const TESTED: std::ops::RangeInclusive<u32> = 9..=13;
+/// The minor versions whose layouts were run against real interpreters.
+pub const TESTED: std::ops::RangeInclusive<u32> = 9..=13;
 
 /// The interpreter that an image holds, told by its file name: `libpython3.11.so.1.0`,
 /// `python3.11`. A static build under another name is not seen.
