@@ -56,7 +56,7 @@ fn choice_text(choice: &Value) -> String {
 fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(240)))
+        .timeout_global(Some(Duration::from_secs(100)))
         .build()
         .into()
 }

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use plumb_router::{Observed, PolicyName, Settings, WhenPrefillFails};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Serve OpenAI's API in front of prefill and decode instances.
 #[derive(Debug, clap::Args)]
@@ -57,8 +56,7 @@ enum PrefillFails {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
     let options = settings(args).over(file).options()?;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    crate::log::start();
     let observed = Observed { memory_bytes: Box::new(memory_by_layer) };
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
