@@ -6,7 +6,7 @@ import openai
 
 client = openai.OpenAI(base_url=sys.argv[1], api_key="unused", max_retries=0)
 model = client.models.list().data[0].id
-user = [{"role": "user", "content": "What is the capital of France?"}]
+user = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
 greedy = {"model": model, "temperature": 0}
 
 
@@ -82,7 +82,6 @@ for fields in (
     {"n": 0},
     {"top_p": 2},
     {"response_format": {"type": "json_object"}},
-    {"extra_body": {"kv_transfer_params": "not an object"}},
 ):
     refused(openai.BadRequestError, chat, **fields)
 message = refused(openai.BadRequestError, complete, prompt="word " * 40000, max_tokens=1)

@@ -46,7 +46,7 @@ fn start() -> Up {
     );
     let url = format!("http://127.0.0.1:{port}");
     wait_for("up is ready", Duration::from_secs(120), || {
-        process.log().contains("ready").then_some(())
+        process.log().contains("ready    http").then_some(())
     });
     Up { process, url }
 }
