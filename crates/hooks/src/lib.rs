@@ -1,4 +1,38 @@
 //! Who patched or interposed memory functions of a process.
 //!
 //! Knows text, GOT and PLT, preloads and tracers. Must never know verdicts.
+//!
+//! # Design
+//! [`scan`] reads; it injects nothing and stops nobody. Four readings, each a file:
+//! - `patched`: private copies of text pages against the file that is mapped. Text that the kernel
+//!   shares with the file cannot differ and is not read. `jump` decodes where a patch leads, hop by
+//!   hop, through memory without a name, until a library is reached.
+//! - `interposed`: the dynamic linker's own list (`link`) says which library defines a name first,
+//!   and so where each slot should lead. Who comes before the C library, and whose slots lead
+//!   elsewhere, is reported.
+//! - `preloads`: what the environment asked for, and what stands where only a preload can.
+//! - `tracers`: debuggers, filters, and breakpoints in the text. A breakpoint is one byte; it is
+//!   told apart from a patch, and uprobes (ours too) are breakpoints.
+//!
+//! The rule where it is unclear: say nothing. A clean process must never raise an alarm, so each
+//! reading leaves out what the dynamic linker, the kernel or a compiler may rightly have done, and
+//! what could not be read is listed as `unread` and not as different.
 #![forbid(unsafe_code)]
+
+mod interposed;
+mod jump;
+mod link;
+mod names;
+mod patched;
+mod preloads;
+mod report;
+mod scan;
+mod show;
+mod tracers;
+mod unread;
+
+pub use jump::{Step, decode};
+pub use names::is_memory_function;
+pub use plumb_target::Error;
+pub use report::{Hooks, Interposed, Patched, Preload, PreloadSource, Tracer, TracerKind, Unread};
+pub use scan::scan;

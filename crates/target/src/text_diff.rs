@@ -30,7 +30,8 @@ const GAP: usize = 8;
 const MAX_DIFFERENCES: usize = 4096;
 
 /// Compares the executable segments of an image with its file, in order of address; at most 4096
-/// differences. Only pages that are private copies can differ, so only those are read.
+/// differences. Only pages that are private copies can differ, so only those are read. A segment
+/// that is writable too holds data, which is meant to change: it is left out.
 ///
 /// # Errors
 /// The file cannot be opened, or the process vanished or is denied.
@@ -42,7 +43,7 @@ pub fn differences(
     let file = image.open()?;
     let pagemap = Pagemap::open(process)?;
     let mut found = Vec::new();
-    for segment in image.segments().filter(|segment| segment.execute) {
+    for segment in image.segments().filter(|segment| segment.execute && !segment.write) {
         let pages =
             segment.file_backed.start / PAGE * PAGE..segment.file_backed.end.next_multiple_of(PAGE);
         for run in pagemap.resident(&pages).iter().filter(|run| !run.file) {

@@ -2,6 +2,7 @@
 //! an exit status out.
 
 mod duration;
+mod hooks;
 mod hunt;
 mod mem;
 mod router;
@@ -20,6 +21,7 @@ pub enum Command {
     Watch(watch::Args),
     Router(router::Args),
     Up(up::Args),
+    Hooks(hooks::Args),
     Hunt(hunt::Args),
     Worker(worker::Args),
 }
@@ -31,6 +33,7 @@ impl Command {
             Self::Router(args) => router::run(args),
             Self::Watch(args) => watch::run(args),
             Self::Up(args) => up::run(args),
+            Self::Hooks(args) => hooks::run(args),
             Self::Hunt(args) => hunt::run(args),
             Self::Worker(args) => worker::run(args),
         }

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use object::elf::{
     DF_TEXTREL, DT_FLAGS, DT_NULL, DT_SONAME, DT_STRSZ, DT_STRTAB, DT_TEXTREL, ET_EXEC,
-    FileHeader64, NT_GNU_BUILD_ID, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, PT_TLS,
+    FileHeader64, NT_GNU_BUILD_ID, PT_DYNAMIC, PT_GNU_RELRO, PT_INTERP, PT_LOAD, PT_NOTE, PT_TLS,
     ProgramHeader64,
 };
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{LittleEndian, pod};
 
-use crate::Error;
+use crate::{Error, Range};
 
 /// One `PT_LOAD` segment as the file describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,10 @@ pub struct Elf {
     pub has_interpreter: bool,
     /// Whether it has a dynamic section at all.
     pub is_dynamic: bool,
+    /// Where the dynamic section is, at the file's addresses.
+    pub dynamic: Range,
+    /// What the dynamic linker makes read-only once it has relocated it, at the file's addresses.
+    pub relro: Range,
     /// Whether it is linked to fixed addresses.
     pub is_fixed: bool,
     /// Whether the dynamic linker writes into its text (`DT_TEXTREL`).
@@ -113,7 +117,11 @@ impl Elf {
                 self.is_go |= notes.get(12..16) == Some(b"Go\0\0");
             }
             PT_INTERP => self.has_interpreter = true,
-            PT_DYNAMIC => self.is_dynamic = true,
+            PT_DYNAMIC => {
+                self.is_dynamic = true;
+                self.dynamic = range(header);
+            }
+            PT_GNU_RELRO => self.relro = range(header),
             PT_TLS => self.tls_size = header.p_memsz(LE),
             _ => {}
         }
@@ -150,6 +158,11 @@ impl Elf {
         })?;
         load.offset.checked_add(address - load.address)
     }
+}
+
+fn range(header: &ProgramHeaderLe) -> Range {
+    let start = header.p_vaddr(LE);
+    start..start.saturating_add(header.p_memsz(LE))
 }
 
 fn part(file: &File, offset: u64, length: u64) -> Option<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! The ELF images of a process: executables, libraries and the vdso, each with its load bias.
 
+mod dynamic;
 mod file;
 
 use std::collections::HashMap;
@@ -7,6 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use dynamic::{Definition, Dynamic, FileView, Relocation, Slot, SlotKind};
 pub use file::{Elf, Load};
 
 use crate::symbols::SymbolTable;

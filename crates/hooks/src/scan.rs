@@ -1,0 +1,110 @@
+//! One scan: what all readings share, and the order in which they are made.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use plumb_target::symbols::SymbolTable;
+use plumb_target::{Error, Image, Map, Memory, PAGE, Process, Range, ReadMemory, image, maps};
+
+use crate::link::Linked;
+use crate::report::Hooks;
+use crate::{interposed, jump, patched, preloads, tracers, unread};
+
+/// Looks at a running process once. Nothing is injected and nothing is stopped.
+///
+/// # Errors
+/// Vanished, denied, or what the system answered. A single file that cannot be read is no error:
+/// it is listed as unread.
+pub fn scan(process: &Process) -> Result<Hooks, Error> {
+    let maps = maps::read(process)?;
+    let memory = Memory::open(process)?;
+    let mut images = plumb_target::images(process, &maps);
+    images.retain(|image| is_whole(image, &maps));
+    let scene = Scene { process, memory, maps, images: &images, symbols: RefCell::default() };
+    let linked = Linked::read(&images, &scene.memory);
+    let mut unread = unread::find(&scene);
+    let text = patched::find(&scene, &mut unread)?;
+    let hooks = Hooks {
+        interposed: interposed::find(&scene, &linked),
+        preloads: preloads::find(process, &linked)?,
+        tracers: tracers::find(process, &scene.maps, text.breakpoints)?,
+        patched: text.patched,
+        unread,
+        differing: text.differing,
+    };
+    // What was read of a process that ended meanwhile is no finding.
+    if process.is_alive() { Ok(hooks) } else { Err(Error::Vanished { pid: process.pid() }) }
+}
+
+/// Whether the file's beginning is mapped where it should be. Runtimes map copies of a part of their
+/// own text elsewhere (V8 its builtins, beside the code that it makes): around such a copy is other
+/// memory.
+fn is_whole(image: &Image, maps: &[Map]) -> bool {
+    let first = image.elf.loads.first().map_or(0, |load| load.offset / PAGE * PAGE);
+    maps::find(maps, image.range.start)
+        .is_some_and(|map| map.path() == Some(&*image.path) && map.offset == first)
+}
+
+/// What is known of the process when it is looked at.
+#[derive(Debug)]
+pub(crate) struct Scene<'a> {
+    pub process: &'a Process,
+    pub memory: Memory,
+    pub maps: Vec<Map>,
+    pub images: &'a [Image],
+    symbols: RefCell<HashMap<u64, Rc<SymbolTable>>>,
+}
+
+/// Trampolines that lead to trampolines; more than this is a circle.
+const MAX_HOPS: usize = 16;
+
+impl Scene<'_> {
+    /// The symbols of an image, read once and only where they are asked for; empty where they
+    /// cannot be read.
+    pub fn symbols(&self, image: &Image) -> Rc<SymbolTable> {
+        let mut known = self.symbols.borrow_mut();
+        let read = || Rc::new(image.symbols().unwrap_or_default());
+        known.entry(image.range.start).or_insert_with(read).clone()
+    }
+
+    /// Follows jumps from `address` through memory that no file stands behind, until a file is
+    /// reached. Places in `home`, the function where it began, do not count: trampolines end with
+    /// a jump back.
+    pub fn through(&self, mut address: u64, home: &Range) -> u64 {
+        for _ in 0..MAX_HOPS {
+            if self.owner(address).is_some() {
+                break;
+            }
+            let mut code = [0; 2 * jump::LONGEST];
+            let got = self.memory.read_at(address, &mut code);
+            let leads = |target: u64| self.is_executable(target) && !home.contains(&target);
+            let step = jump::decode(&self.memory, address, &code[..got])
+                .filter(|step| leads(step.target))
+                .or_else(|| jump::search(&self.memory, address, &code[..got], leads));
+            let Some(step) = step else { break };
+            address = step.target;
+        }
+        address
+    }
+
+    /// Who owns what is reached from `address`.
+    pub fn owner_through(&self, address: u64, home: &Range) -> Option<String> {
+        self.owner(self.through(address, home))
+    }
+
+    /// The file behind an address; none for anonymous memory and for memfds, where code is made.
+    pub fn owner(&self, address: u64) -> Option<String> {
+        if let Some(image) = image::find(self.images, address) {
+            return Some(image.path.to_string_lossy().into_owned());
+        }
+        let map = maps::find(&self.maps, address)?;
+        let path = map.path().filter(|_| !map.permissions.shared)?;
+        (!path.starts_with("/dev") && !path.to_string_lossy().starts_with("/memfd:"))
+            .then(|| path.to_string_lossy().into_owned())
+    }
+
+    fn is_executable(&self, address: u64) -> bool {
+        maps::find(&self.maps, address).is_some_and(|map| map.permissions.execute)
+    }
+}
