@@ -111,7 +111,7 @@ fn names(frame: &Frame, part: &str) -> bool {
     [&frame.function, &frame.module].into_iter().flatten().any(|text| text.contains(part))
 }
 
-fn rows<'a>(hooks: &'a serde_json::Value) -> impl Iterator<Item = &'a serde_json::Value> {
+fn rows(hooks: &serde_json::Value) -> impl Iterator<Item = &serde_json::Value> {
     ["patched", "interposed"].into_iter().filter_map(|k| hooks.get(k)?.as_array()).flatten()
 }
 

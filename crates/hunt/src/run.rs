@@ -180,6 +180,8 @@ impl Hunt {
         let verdict = self.growth.finish().ok_or(Error::NothingSeen)?;
         let culprits = culprits::name(&mut self.tracer, &verdict, cost::monotonic_ns());
         let counters = self.tracer.counters();
+        let refused = self.tracer.burst_refused();
+        let refused = refused.then(|| "the target makes its malloc's text writable".to_owned());
         let hooks = serde_json::json!({});
         Ok(Report {
             advice: table.apply(&verdict, &culprits, &hooks),
@@ -195,7 +197,7 @@ impl Hunt {
                 events: counters.events,
                 stacks_copied: counters.copied,
                 allocations_sampled: self.tracer.burst_samples().unwrap_or(0) as u64,
-                not_probed: self.no_bursts,
+                not_probed: self.no_bursts.or(refused),
                 counted_in_kernel: counters.paired,
             },
             seconds,

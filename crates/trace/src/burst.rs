@@ -158,6 +158,11 @@ impl Bursts {
         self.samples.push(sample);
     }
 
+    /// Whether the target changed its text, so that nothing is probed any more.
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+
     /// How many allocations were seen.
     pub fn samples(&self) -> usize {
         self.samples.len()

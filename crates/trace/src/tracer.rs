@@ -267,6 +267,11 @@ impl Tracer {
         self.bursts.as_ref().map(Bursts::samples)
     }
 
+    /// Whether the target made probed text writable, so that probing ended.
+    pub fn burst_refused(&self) -> bool {
+        self.bursts.as_ref().is_some_and(Bursts::is_refused)
+    }
+
     /// By stack, what of the allocations seen before a time is still in use.
     pub fn kept(&self, until_ns: u64) -> Option<Vec<(StackId, Kept)>> {
         self.bursts.as_ref()?.kept(until_ns)
