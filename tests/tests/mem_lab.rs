@@ -60,7 +60,7 @@ fn what_a_preloaded_library_keeps_mapped_is_not_the_heaps() {
     command.env("LD_PRELOAD", preload);
     let program = Program::start(command);
     let seen = ledger::of(program.pid());
-    assert_eq!(faults(&program, &seen, None), [String::new(); 0]);
+    assert_eq!(faults(&program, &seen, None), Vec::<String>::new());
     assert!(seen.layer("anonymous") > 40 << 20, "{seen:?}");
 }
 
@@ -70,7 +70,7 @@ fn layers_hold_at_other_sizes() {
         let program = Program::named(name, &[("LAB_BYTES", bytes), ("LAB_SEED", "7")]);
         assert_eq!(
             faults(&program, &ledger::of(program.pid()), None),
-            [String::new(); 0],
+            Vec::<String>::new(),
             "{name}"
         );
     }

@@ -54,6 +54,6 @@ fn arrays_of_numpy_are_the_heaps() {
     let base = ledger::of(base.pid());
     let program = Program::python(&python, "py_numpy.py", &[]);
     let seen = ledger::of(program.pid());
-    assert_eq!(faults(&program, &seen, Some(&base)), [String::new(); 0]);
+    assert_eq!(faults(&program, &seen, Some(&base)), Vec::<String>::new());
     assert!(seen.layer("heap_in_use") > 48 << 20);
 }

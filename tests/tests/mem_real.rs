@@ -127,7 +127,7 @@ fn a_raw_mapping_beside_another_allocator_is_not_its_heap() {
         command.env("LD_PRELOAD", library(name));
         let program = Program::start(command);
         let ledger = ledger::of(program.pid());
-        assert_eq!(faults(&program, &ledger, None), [String::new(); 0], "{name}");
+        assert_eq!(faults(&program, &ledger, None), Vec::<String>::new(), "{name}");
     }
 }
 
