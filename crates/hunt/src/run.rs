@@ -67,6 +67,7 @@ pub fn run(
         cpu,
         next_look: started,
         next_sample: started,
+        hooks: options.roots.first().and_then(|p| scan(p.pid())),
         no_bursts: None,
     };
     attached();
@@ -88,6 +89,12 @@ pub fn run(
     hunt.report(&options.advice)
 }
 
+/// The hooks of a process, as `plumb hooks` prints them; `None` where it cannot be read any more.
+fn scan(pid: u32) -> Option<serde_json::Value> {
+    let process = Process::open(pid).ok()?;
+    serde_json::to_value(plumb_hooks::scan(&process).ok()?).ok()
+}
+
 struct Hunt {
     tracer: Tracer,
     growth: Growth,
@@ -95,6 +102,8 @@ struct Hunt {
     cpu: f64,
     next_look: Instant,
     next_sample: Instant,
+    /// What the first process named looked like at the attach, should it end before the hunt.
+    hooks: Option<serde_json::Value>,
     /// Why malloc cannot be probed.
     no_bursts: Option<String>,
 }
@@ -182,7 +191,8 @@ impl Hunt {
         let counters = self.tracer.counters();
         let refused = self.tracer.burst_refused();
         let refused = refused.then(|| "the target makes its malloc's text writable".to_owned());
-        let hooks = serde_json::json!({});
+        let hooks = scan(verdict.pid).or(self.hooks);
+        let hooks = hooks.unwrap_or_else(|| serde_json::json!({}));
         Ok(Report {
             advice: table.apply(&verdict, &culprits, &hooks),
             verdict,
