@@ -60,6 +60,8 @@ pub fn run(
 ) -> Result<Report, Error> {
     let started = Instant::now();
     let cpu = cost::cpu_seconds();
+    // Before the attach: while it runs nothing would empty the ring of the first, whole stacks.
+    let hooks = options.roots.first().and_then(|p| scan(p.pid()));
     let mut hunt = Hunt {
         tracer: Tracer::attach(&options.roots, options.children)?,
         growth: Growth::new(options.roots.clone(), options.children),
@@ -67,10 +69,11 @@ pub fn run(
         cpu,
         next_look: started,
         next_sample: started,
-        hooks: options.roots.first().and_then(|p| scan(p.pid())),
+        hooks,
         no_bursts: None,
     };
     attached();
+    hunt.tracer.pump(PUMP);
     hunt.look();
     while started.elapsed() < options.time && !stop.load(Ordering::Relaxed) {
         let left = options.time.saturating_sub(started.elapsed());
