@@ -1,5 +1,5 @@
 # The two commands a person needs are `make up` and `make test`.
-.PHONY: up test lint bench bench-engine release rust build-packages test-packages venv clients models oracle bpf bpf-check demo-hunt
+.PHONY: up test lint bench bench-engine bench-kv bench-router release rust build-packages test-packages venv clients models oracle bpf bpf-check demo-hunt
 
 CARGO ?= cargo
 PORT  ?= 8000
@@ -16,7 +16,7 @@ up: release
 
 test: rust test-packages clients models
 	$(CARGO) build --workspace
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast
 
 lint: rust
 	$(CARGO) fmt --all --check
@@ -58,6 +58,16 @@ oracle: rust models
 # The engine and its kernels beside llama.cpp (made by oracle) and the core's limits.
 bench-engine: rust models
 	@bench/engine/run $(ARGS)
+
+bench: bench-engine bench-kv bench-router
+
+# Pulls of KV blocks between two processes beside memcpy.
+bench-kv: rust
+	$(CARGO) run --release -p plumb-kv --example kv_pull -- 128 41
+
+# What the router adds, in front of instances that only wait.
+bench-router: rust
+	$(CARGO) run --release -p plumb-router --example router_bench
 
 # The BPF object is checked in, so that cargo needs no clang; a test holds it to its source.
 bpf bpf-check:

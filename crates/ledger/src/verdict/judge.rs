@@ -7,7 +7,7 @@ use super::{Kind, Nature, Verdict};
 use crate::series::{Point, Series};
 
 /// The shortest time through which growth must go on before it is called a leak, in seconds.
-const SHORTEST: f64 = 20.0;
+const SHORTEST: f64 = 18.0;
 /// The window that is reported where nothing leaks.
 const REPORTED: f64 = 600.0;
 /// A leak is at least this much within its window.

@@ -5,7 +5,7 @@
 //! without slowing down, and where no fall of that size was seen that could come again. Tests of
 //! significance alone are false-alarm machines: autocorrelated noise passes them.
 //!
-//! Windows of 20 s, 40 s, 80 s … are tried, so that a fast leak is seen soon and a slow one under
+//! Windows of 18 s, 36 s, 72 s … are tried, so that a fast leak is seen soon and a slow one under
 //! noise is seen in time. A short window is believed only if the longer time before it does not
 //! show growth that decays. When growth stops, the last windows stop rising, and the judgement is
 //! withdrawn.
