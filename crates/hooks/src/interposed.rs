@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plumb_target::image::{FileView, Slot, SlotKind};
+use plumb_target::image::{FileView, Slot};
 use plumb_target::{ReadMemory, memory};
 
 use crate::link::{Linked, Module, Namespace};
@@ -57,8 +57,8 @@ fn by_slot(scene: &Scene, linked: &Linked, namespace: &Namespace, index: usize) 
     scene.memory.read_scattered(&addresses, 8, &mut bytes);
     let changed = module.slots.iter().zip(memory::words(&bytes)).filter(|(slot, holds)| {
         *holds != 0
-            && !is_unresolved(module, slot, *holds)
             && !is_rightful(linked, &scope, &slot.name, *holds)
+            && !is_unresolved(module, slot, *holds)
     });
     changed
         .map(|(slot, holds)| Interposed {
@@ -69,16 +69,16 @@ fn by_slot(scene: &Scene, linked: &Linked, namespace: &Namespace, index: usize) 
         .collect()
 }
 
-/// A slot that no call has gone through yet holds what the file holds: an address in the module's
-/// own PLT.
+/// A slot that was not filled in yet holds what the file holds: before relocation just that, after
+/// it an address in the module's own PLT, where the first call looks the name up.
 fn is_unresolved(module: &Module, slot: &Slot, holds: u64) -> bool {
     let first = || {
         let file = module.image.open().ok()?;
         FileView::new(&file, &module.image.elf).u64_at(slot.address)
     };
-    slot.kind == SlotKind::Call
-        && module.image.range.contains(&holds)
-        && first().is_some_and(|value| module.image.bias.wrapping_add(value) == holds)
+    first().is_some_and(|value| {
+        value == holds || value != 0 && module.image.bias.wrapping_add(value) == holds
+    })
 }
 
 /// Whether the dynamic linker may have written that: a definition of the same name in scope, a

@@ -39,13 +39,8 @@ pub(crate) fn find(scene: &Scene, unread: &mut Vec<Unread>) -> Result<Text, Erro
             }),
         }
     }
-    if changed.is_empty() {
-        return Ok(text);
-    }
-    // A library unloaded while it was read leaves other memory at its addresses.
-    let now = maps::read(scene.process)?;
     for (image, mut found) in changed {
-        found.retain(|d| is_of(image, scene, d.address) && is_still_there(scene, &now, d.address));
+        found.retain(|d| is_of(image, scene, d.address));
         leave_out_relocations(image, &mut found);
         let module = image.path.to_string_lossy();
         text.differing.extend(found.iter().map(|d| (module.clone().into_owned(), d.range())));
@@ -60,11 +55,6 @@ pub(crate) fn find(scene: &Scene, unread: &mut Vec<Unread>) -> Result<Text, Erro
 /// Programs that move their text to huge pages leave anonymous memory in its place.
 fn is_of(image: &Image, scene: &Scene, address: u64) -> bool {
     maps::find(&scene.maps, address).is_some_and(|map| map.path() == Some(&*image.path))
-}
-
-fn is_still_there(scene: &Scene, now: &[maps::Map], address: u64) -> bool {
-    let identity = |maps| maps::find(maps, address).map(|map| (map.device, map.inode));
-    identity(now).is_some() && identity(now) == identity(&scene.maps)
 }
 
 /// Text relocations (`DT_TEXTREL`) are written by the dynamic linker, up to eight bytes each.

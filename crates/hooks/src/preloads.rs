@@ -5,7 +5,7 @@ use std::path::Path;
 
 use plumb_target::{Error, Process};
 
-use crate::link::Linked;
+use crate::link::{Linked, Module};
 use crate::report::{Preload, PreloadSource};
 
 /// What the environment and the system's list asked for, and what only a preload explains.
@@ -42,7 +42,7 @@ fn asked(linked: &Linked, list: &str, source: PreloadSource) -> Vec<Preload> {
     items
         .map(|item| {
             let module = linked.modules.iter().find(|module| module.answers_to(item));
-            let path = module.map_or_else(|| item.to_owned(), |module| module.path());
+            let path = module.map_or_else(|| item.to_owned(), Module::path);
             Preload { module: path, source, loaded: module.is_some() }
         })
         .collect()

@@ -8,16 +8,46 @@ use plumb_target::symbols::SymbolTable;
 use plumb_target::{Error, Image, Map, Memory, PAGE, Process, Range, ReadMemory, image, maps};
 
 use crate::link::Linked;
-use crate::report::Hooks;
+use crate::report::{Hooks, Unread};
 use crate::{interposed, jump, patched, preloads, tracers, unread};
 
-/// Looks at a running process once. Nothing is injected and nothing is stopped.
+/// Libraries come and go while a program starts; after this many looks it is not starting.
+const MAX_LOOKS: usize = 16;
+
+/// Looks at a running process. Nothing is injected and nothing is stopped.
+///
+/// What seems to be a finding is only believed when the libraries were the same after the look as
+/// before it: else it may be of one that was just loaded, unloaded, or of an `exec`.
 ///
 /// # Errors
 /// Vanished, denied, or what the system answered. A single file that cannot be read is no error:
 /// it is listed as unread.
 pub fn scan(process: &Process) -> Result<Hooks, Error> {
-    let maps = maps::read(process)?;
+    let mut before = maps::read(process)?;
+    for _ in 0..MAX_LOOKS {
+        let hooks = look(process, before.clone())?;
+        // What was read of a process that ended meanwhile is no finding.
+        if !process.is_alive() {
+            return Err(Error::Vanished { pid: process.pid() });
+        }
+        let after = maps::read(process)?;
+        if hooks.is_clean() && hooks.unread.is_empty() || code(&before).eq(code(&after)) {
+            return Ok(hooks);
+        }
+        before = after;
+    }
+    let reason = "its libraries changed all the time that it was looked at".to_owned();
+    let unread = vec![Unread { module: process.executable()?.display().to_string(), reason }];
+    Ok(Hooks { unread, ..Hooks::default() })
+}
+
+/// The mapped code, by file.
+fn code(maps: &[Map]) -> impl Iterator<Item = (Range, (u32, u32), u64)> {
+    let code = maps.iter().filter(|map| map.has_file() && map.permissions.execute);
+    code.map(|map| (map.range(), map.device, map.inode))
+}
+
+fn look(process: &Process, maps: Vec<Map>) -> Result<Hooks, Error> {
     let memory = Memory::open(process)?;
     let mut images = plumb_target::images(process, &maps);
     images.retain(|image| is_whole(image, &maps));
@@ -25,16 +55,14 @@ pub fn scan(process: &Process) -> Result<Hooks, Error> {
     let linked = Linked::read(&images, &scene.memory);
     let mut unread = unread::find(&scene);
     let text = patched::find(&scene, &mut unread)?;
-    let hooks = Hooks {
+    Ok(Hooks {
         interposed: interposed::find(&scene, &linked),
         preloads: preloads::find(process, &linked)?,
         tracers: tracers::find(process, &scene.maps, text.breakpoints)?,
         patched: text.patched,
         unread,
         differing: text.differing,
-    };
-    // What was read of a process that ended meanwhile is no finding.
-    if process.is_alive() { Ok(hooks) } else { Err(Error::Vanished { pid: process.pid() }) }
+    })
 }
 
 /// Whether the file's beginning is mapped where it should be. Runtimes map copies of a part of their

@@ -13,7 +13,7 @@ impl Display for Hooks {
         for (symbols, module, owner) in groups(&self.interposed) {
             let symbols = printable(&symbols.join(", "));
             writeln!(f, "interposed {symbols}")?;
-            writeln!(f, "           by {}, instead of {module}", who(owner))?;
+            writeln!(f, "           by {}, in {module}", who(owner))?;
         }
         for preload in &self.preloads {
             let source = match preload.source {
@@ -95,7 +95,7 @@ fn patched(f: &mut Formatter, patch: &Patched) -> fmt::Result {
         let text: String = bytes.iter().take(SHOWN).map(|b| format!("{b:02x}")).collect();
         if bytes.len() > SHOWN { format!("{text}…") } else { text }
     };
-    writeln!(f, "           file {}  memory {}", hex(&patch.file_bytes), hex(&patch.memory_bytes))
+    writeln!(f, "           file {}, memory {}", hex(&patch.file_bytes), hex(&patch.memory_bytes))
 }
 
 fn who(owner: Option<&str>) -> String {
