@@ -5,12 +5,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use plumb_tests::hunt::{self, Hunted};
 use plumb_tests::lab;
 use plumb_tests::process::plumb;
 use serde_json::Value;
+
+/// Hunts of several tests at once would starve each other, and a starved watch cannot tell.
+static ONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 const MIB: u64 = 1 << 20;
 const RATE: u64 = 4 * MIB;
@@ -47,6 +55,7 @@ fn assert_close(hunted: &Hunted, function: &str) {
 
 #[test]
 fn mappings_are_charged_to_who_made_them() {
+    let _alone = alone();
     let programs =
         ["mmap_anonymous", "munmap_partial", "mremap_moves", "shm_sysv", "thread_stacks"];
     thread::scope(|scope| {
@@ -63,6 +72,7 @@ fn mappings_are_charged_to_who_made_them() {
 
 #[test]
 fn heaps_and_python_are_charged_to_who_allocates() {
+    let _alone = alone();
     thread::scope(|scope| {
         let c = scope.spawn(|| hunt::hunt(&["build/malloc_in_use"], RATE, GROWN));
         let churn = scope.spawn(|| hunt::hunt(&["build/malloc_churn"], RATE, GROWN));
@@ -88,6 +98,7 @@ fn heaps_and_python_are_charged_to_who_allocates() {
 
 #[test]
 fn nobody_is_named_where_nothing_leaks() {
+    let _alone = alone();
     let programs = ["reserve_untouched", "dontneed_sawtooth", "file_clean", "cache_plateau"];
     thread::scope(|scope| {
         let hunts = programs.map(|p| {
@@ -114,6 +125,7 @@ fn nobody_is_named_where_nothing_leaks() {
 /// A library that patches malloc while it is probed would copy a breakpoint into its trampoline.
 #[test]
 fn probes_come_off_before_a_target_can_patch_probed_text() {
+    let _alone = alone();
     let hunted = hunt::hunt(&["build/malloc_text_writable"], RATE, GROWN);
     let why = hunted.report["cost"]["not_probed"].as_str().unwrap_or_default();
     assert!(why.contains("writable"), "{:#}", hunted.report["cost"]);
@@ -140,6 +152,7 @@ fn text_bytes(pid: u32) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn the_target_is_left_as_it_was_and_the_report_has_its_form() {
+    let _alone = alone();
     let mut target = Command::new(lab::build().join("munmap_patched"))
         .env("LAB_RATE", RATE.to_string())
         .stdin(std::process::Stdio::piped())
@@ -196,6 +209,7 @@ fn assert_form(report: &Value) {
 
 #[test]
 fn a_process_that_is_not_there_is_said_so() {
+    let _alone = alone();
     let out =
         Command::new(plumb()).args(["hunt", "4194304", "--for", "1s"]).output().expect("runs");
     assert_eq!(out.status.code(), Some(1));
