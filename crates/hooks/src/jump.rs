@@ -187,6 +187,30 @@ mod tests {
         assert_eq!(target(&[]), None);
     }
 
+    /// Every start of an instruction that is looked at, cut at every length, over bytes of a simple
+    /// generator: decoding ends, stays within the code, and never panics.
+    #[test]
+    fn any_bytes_are_decoded_within_their_length() {
+        let mut state = 1u64;
+        let mut memory = Pieces::default();
+        memory.put(0, vec![0xff; 64]);
+        for first in 0..=255u8 {
+            for round in 0..64 {
+                let mut code = [first; LONGEST];
+                for byte in &mut code[1..] {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    *byte = (state >> 56) as u8;
+                }
+                let code = &code[..1 + round % LONGEST];
+                for address in [0, AT, u64::MAX] {
+                    let step = decode(&memory, address, code);
+                    assert!(step.is_none_or(|step| step.length <= code.len()), "{code:x?}");
+                    search(&memory, address, code, |_| false);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_trampoline_is_searched() {
         let code = [&[0x50, 0x51, 0x52][..], &with_constant(&[0x49, 0xbb], &[0x41, 0xff, 0xe3])];

@@ -6,7 +6,7 @@ mod common;
 use std::io::Write;
 use std::process::Command;
 
-use common::Running;
+use common::{Running, tracers};
 use plumb_hooks::TracerKind;
 use plumb_target::{Process, images, maps};
 
@@ -45,7 +45,7 @@ fn a_uprobe_is_a_tracer_and_leaves_nothing() {
 
     let hooks = target.scan();
     assert_eq!((hooks.patched.len(), hooks.interposed.len()), (0, 0), "{hooks:#?}");
-    let [tracer] = hooks.tracers.as_slice() else { panic!("{hooks:#?}") };
+    let [tracer] = tracers(&hooks)[..] else { panic!("{hooks:#?}") };
     assert_eq!((tracer.kind, tracer.symbol.as_deref()), (TracerKind::Uprobe, Some("malloc")));
     assert_eq!((tracer.module.as_ref(), tracer.address), (Some(&path), Some(libc.bias + malloc)));
     assert!(hooks.text_differs(&(libc.bias + malloc..libc.bias + malloc + 1)));
@@ -81,7 +81,7 @@ input()
     let pid = target.process().pid().to_string();
     let mut tracer = Command::new("python3").args(["-c", trace, &pid]).spawn_ready();
     let hooks = target.scan();
-    let [found] = hooks.tracers.as_slice() else { panic!("{hooks:#?}") };
+    let [found] = tracers(&hooks)[..] else { panic!("{hooks:#?}") };
     assert_eq!((found.kind, found.pid), (TracerKind::Ptrace, Some(tracer.0.id())));
     assert!(found.name.as_deref().is_some_and(|name| name.starts_with("python")), "{found:?}");
     assert!(hooks.is_clean());

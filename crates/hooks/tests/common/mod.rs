@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use plumb_hooks::Hooks;
+use plumb_hooks::{Hooks, Tracer, TracerKind};
 use plumb_target::Process;
 
 /// A running program that ends with this value.
@@ -48,6 +48,11 @@ impl Drop for Running {
         let _gone = self.0.kill();
         let _status = self.0.wait();
     }
+}
+
+/// The tracers but for the filter that a container puts on all its programs, tests included.
+pub fn tracers(hooks: &Hooks) -> Vec<&Tracer> {
+    hooks.tracers.iter().filter(|tracer| tracer.kind != TracerKind::Seccomp).collect()
 }
 
 /// A program or library of the lab, built.
