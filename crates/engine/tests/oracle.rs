@@ -1,19 +1,28 @@
 //! The engine agrees with llama.cpp, teacher-forced over a long text. Fixtures: `make oracle`.
 //!
-//! Both round activations to eight bits, and what differs in the last bit of one layer is rounded
-//! apart in the next: llama.cpp itself, run on the same weights widened to f32, where it does not
-//! round activations, prefers another token at 3.6 % of these positions (SmolLM2) and 4.9 %
-//! (Gemma 3), where the first two are close. So the exact run is the oracle (`*.f32.jsonl`), and
-//! the run of the file as it is says how far from it a sound engine may be.
+//! Both round activations to eight bits where weights are quantised. A sum that differs in its last
+//! bit is now and again rounded a whole step apart, and a few layers later everything is: fed one
+//! token at a time and fed in batches, llama.cpp prefers another token than *itself* at 4.4 % of
+//! 2,048 positions, by up to 0.46 logits (SmolLM2; `itself` in `bench/oracle`). Rounding by
+//! llama.cpp's rules does not bring another engine nearer. So there are two comparisons:
+//!
+//! - **widened**: weights widened to f32, where nobody rounds activations to eight bits. Whatever
+//!   else the engine gets wrong shows, for the two agree as nearly as two orders of summation do.
+//! - **as it is**: how far rounding takes the engine from the exact answers, held to how far it
+//!   takes llama.cpp, and from llama.cpp's, held to little more than llama.cpp's own distance from
+//!   itself.
 
 mod common;
 
 use common::Bench;
 use common::models::{Real, root};
-use plumb_engine::Rows;
+use common::widen;
 use plumb_engine::sampling::greedy;
+use plumb_engine::{Model, Rows};
 use serde_json::Value;
+use std::sync::Arc;
 
+const POSITIONS: usize = 2_000;
 const CHUNK: usize = 256;
 
 /// What llama.cpp answered.
@@ -29,9 +38,11 @@ impl Answers {
         let text = std::fs::read_to_string(path).unwrap();
         let mut lines = text.lines();
         let about: Value = serde_json::from_str(lines.next().unwrap()).unwrap();
-        let tokens: Vec<u32> = serde_json::from_value(about["tokens"].clone()).unwrap();
-        let lines: Vec<_> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert!(tokens.len() >= 2_000 && lines.len() == tokens.len());
+        let mut tokens: Vec<u32> = serde_json::from_value(about["tokens"].clone()).unwrap();
+        tokens.truncate(POSITIONS);
+        let lines: Vec<_> =
+            lines.take(POSITIONS).map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(tokens.len() == POSITIONS && lines.len() == POSITIONS);
         Self { tokens, lines }
     }
 
@@ -39,7 +50,11 @@ impl Answers {
     fn run(&self) -> Run {
         Run {
             preferred: self.lines.iter().map(|line| line[1].unwrap() as u32).collect(),
-            log_probabilities: self.lines.iter().filter_map(|line| line[0]).collect(),
+            // The last one is of a token that is not fed.
+            log_probabilities: self.lines[..POSITIONS - 1]
+                .iter()
+                .map(|line| line[0].unwrap())
+                .collect(),
         }
     }
 
@@ -60,8 +75,8 @@ struct Run {
 }
 
 impl Run {
-    fn ours(model: Real, tokens: &[u32]) -> Self {
-        let mut bench = Bench::new(&model.load(), 2, tokens.len().div_ceil(16));
+    fn ours(model: &Arc<Model>, tokens: &[u32]) -> Self {
+        let mut bench = Bench::new(model, 2, tokens.len().div_ceil(16));
         let mut sequence = bench.sequence(tokens.len());
         let (mut preferred, mut log_probabilities) = (Vec::new(), Vec::new());
         for chunk in tokens.chunks(CHUNK) {
@@ -79,8 +94,8 @@ impl Run {
         (-sum / self.log_probabilities.len() as f64).exp()
     }
 
-    fn distance(&self, exact: &Answers) -> Distance {
-        let gap = |(position, &token)| exact.gap(position, token);
+    fn distance(&self, from: &Answers) -> Distance {
+        let gap = |(position, &token)| from.gap(position, token);
         let gaps: Vec<f64> = self.preferred.iter().enumerate().map(gap).collect();
         let share = |wanted: &dyn Fn(&f64) -> bool| {
             gaps.iter().filter(|gap| wanted(gap)).count() as f64 / gaps.len() as f64
@@ -89,12 +104,12 @@ impl Run {
             other: share(&|&gap| gap > 0.0),
             far: share(&|&gap| gap >= 0.2),
             worst: gaps.iter().copied().fold(0.0, f64::max),
-            perplexity: self.perplexity() / exact.run().perplexity(),
+            perplexity: self.perplexity() / from.run().perplexity(),
         }
     }
 }
 
-/// How far a run is from the exact one.
+/// How far a run is from llama.cpp's.
 #[derive(Debug)]
 struct Distance {
     /// Share of the positions with another likeliest token.
@@ -109,22 +124,33 @@ struct Distance {
 
 fn log_probability(row: &[f32], token: u32) -> f64 {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = row.iter().map(|&x| f64::from(x - max).exp()).sum();
+    let sum: f64 = row.iter().map(|&x| f64::from((x - max).exp())).sum();
     f64::from(row[token as usize] - max) - sum.ln()
 }
 
 fn agrees(model: Real, name: &str) {
     let exact = Answers::read(&format!("logits.{name}.f32.jsonl"));
+    let ours = Run::ours(&widen::load(&model.path()), &exact.tokens).distance(&exact);
+    println!("{name} widened: {ours:.4?}");
+    // What is asked is 0.02, 0.2 and 0.01; what two orders of summation make is far less.
+    assert!(ours.other <= 0.005 && ours.worst < 0.02, "{ours:?}");
+    assert!((ours.perplexity - 1.0).abs() < 0.001, "{ours:?}");
+}
+
+fn agrees_as_it_is(model: Real, name: &str) {
+    let exact = Answers::read(&format!("logits.{name}.f32.jsonl"));
     let peer = Answers::read(&format!("logits.{name}.jsonl"));
     assert_eq!(exact.tokens, peer.tokens);
-    let run = Run::ours(model, &exact.tokens);
+    let run = Run::ours(&model.load(), &exact.tokens);
     let (ours, theirs) = (run.distance(&exact), peer.run().distance(&exact));
     println!("{name}: ours {ours:.4?}, llama.cpp's own {theirs:.4?}");
+    let apart = run.distance(&peer);
+    println!("{name}: ours from llama.cpp's {apart:.4?}");
+    assert!(apart.other <= 0.065 && apart.far <= 0.02 && apart.worst < 0.9, "{apart:?}");
     assert!(ours.other <= theirs.other * 1.2, "{ours:?} against {theirs:?}");
     assert!(ours.other <= 0.045 && ours.far <= 0.005 && ours.worst < 0.7, "{ours:?}");
     assert!((ours.perplexity - 1.0).abs() < 0.01, "{ours:?}");
-    let ratio = run.perplexity() / peer.run().perplexity();
-    assert!((ratio - 1.0).abs() < 0.01, "perplexity is {ratio} times that of the file as it is");
+    assert!((apart.perplexity - 1.0).abs() < 0.01, "{apart:?}");
 }
 
 #[test]
@@ -135,4 +161,14 @@ fn smollm_agrees() {
 #[test]
 fn gemma_agrees() {
     agrees(Real::Gemma3, "gemma3");
+}
+
+#[test]
+fn smollm_agrees_as_it_is() {
+    agrees_as_it_is(Real::SmolLm2, "smollm2");
+}
+
+#[test]
+fn gemma_agrees_as_it_is() {
+    agrees_as_it_is(Real::Gemma3, "gemma3");
 }

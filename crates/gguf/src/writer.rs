@@ -1,6 +1,7 @@
 //! Writes GGUF 3 files: small ones, held in memory, for tests and tools.
 
 use crate::{BlockType, ValueType};
+use std::io::Write as _;
 
 const ALIGNMENT: usize = 32;
 
@@ -100,6 +101,12 @@ impl GgufWriter {
 
     /// The file.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let mut file = self.before_data();
+        file.extend(&self.data);
+        file
+    }
+
+    fn before_data(&self) -> Vec<u8> {
         let mut file = b"GGUF".to_vec();
         file.extend(3u32.to_le_bytes());
         file.extend(self.tensor_count.to_le_bytes());
@@ -107,7 +114,6 @@ impl GgufWriter {
         file.extend(&self.keys);
         file.extend(&self.tensors);
         pad(&mut file);
-        file.extend(&self.data);
         file
     }
 
@@ -116,7 +122,9 @@ impl GgufWriter {
     /// # Errors
     /// What the system said.
     pub fn write(&self, path: &std::path::Path) -> std::io::Result<()> {
-        std::fs::write(path, self.to_bytes())
+        let mut file = std::fs::File::create(path)?;
+        file.write_all(&self.before_data())?;
+        file.write_all(&self.data)
     }
 }
 

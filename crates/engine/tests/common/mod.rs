@@ -5,6 +5,7 @@
 pub mod models;
 pub mod reference;
 pub mod tiny;
+pub mod widen;
 
 use plumb_engine::{Engine, EngineOptions, KvType, Model, Rows, Slice};
 use plumb_kv::{Block, BlockId, Pool};
