@@ -11,8 +11,9 @@ KEEP void leak_in_child(uint64_t bytes) {
 }
 
 int main(void) {
+    pid_t children[CHILDREN];
     for (int i = 0; i < CHILDREN; i++) {
-        if (fork()) continue;
+        if ((children[i] = fork())) continue;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (i != LEAKS) return pause();
         for (uint64_t bytes; (bytes = lab_next(256 << 10));) leak_in_child(bytes);
@@ -21,5 +22,6 @@ int main(void) {
         return lab_finish(1);
     }
     while (!lab_wait(1)) {}
+    waitpid(children[LEAKS], NULL, 0);
     return 0;
 }

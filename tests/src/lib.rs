@@ -9,3 +9,4 @@ pub mod ledger;
 pub mod models;
 pub mod process;
 pub mod stack;
+pub mod watch;

@@ -50,6 +50,18 @@ impl Series {
         &self.points[from..]
     }
 
+    /// The series with each inner value the median of itself and its neighbours. A look that caught
+    /// an owner between two states (an allocator that just moved its table) stands alone, and no
+    /// floor may rest on it.
+    pub fn without_glitches(&self) -> Self {
+        let mut points = self.points.clone();
+        for (point, near) in points.iter_mut().skip(1).zip(self.points.windows(3)) {
+            let [a, b, c] = [near[0].bytes, near[1].bytes, near[2].bytes];
+            point.bytes = a.min(b).max(a.max(b).min(c));
+        }
+        Self { points }
+    }
+
     /// Seconds between the first point and the last.
     pub fn span(&self) -> f64 {
         span(&self.points)
@@ -85,6 +97,17 @@ mod tests {
         assert_eq!(series.points()[0].time_s, 0.0);
         assert_eq!(series.span(), 99_999.0);
         assert_eq!(series.last(100.0).len(), 101, "what is recent is not thinned");
+    }
+
+    #[test]
+    fn a_look_that_stands_alone_is_no_floor() {
+        let series: Series = [1.0, 2.0, 3.0, 0.0, 5.0, 9.0]
+            .iter()
+            .enumerate()
+            .map(|(t, &b)| (t as f64, b))
+            .collect();
+        let bytes: Vec<f64> = series.without_glitches().points().iter().map(|p| p.bytes).collect();
+        assert_eq!(bytes, [1.0, 2.0, 2.0, 3.0, 5.0, 9.0]);
     }
 
     #[test]

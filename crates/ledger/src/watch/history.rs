@@ -1,9 +1,9 @@
 //! The series of one process, and the verdict on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::line::{LayerLine, Line, Summary};
-use super::nature::{counter, nature};
+use super::nature::{counter, halves_of, nature, whole_of};
 use super::{Counter, Limit, Observation};
 use crate::series::{Point, Series};
 use crate::verdict::{Kind, Nature, Verdict, judge};
@@ -21,6 +21,8 @@ pub struct History {
     rss: Series,
     counters: BTreeMap<Counter, Series>,
     layers: BTreeMap<String, Series>,
+    /// Those of them that the last full look saw.
+    fresh: BTreeSet<String>,
     /// How often the layers were sampled in full, by time.
     full: Vec<f64>,
     sampled: bool,
@@ -44,9 +46,15 @@ impl History {
         }
         self.sampled = seen.sampled;
         if seen.sampled {
+            self.fresh = seen.layers.keys().cloned().collect();
             self.full.retain(|at| *at >= time_s - RECENT);
             self.full.push(time_s);
         }
+    }
+
+    /// Whether it is judged a leak as it stands.
+    pub fn leaks(&self) -> bool {
+        self.line(None, false).verdict.leak == Some(true)
     }
 
     /// Whether the cheap counters grow though no recent full sample says where.
@@ -59,7 +67,7 @@ impl History {
     /// The line of this moment.
     pub fn line(&self, limit: Option<&Limit>, last: bool) -> Line {
         let verdicts: Vec<(&str, Verdict)> =
-            self.layers.keys().map(|name| (name.as_str(), self.judge_layer(name))).collect();
+            self.names().map(|name| (name, self.judge_layer(name))).collect();
         let layers = verdicts
             .iter()
             .map(|(name, verdict)| LayerLine {
@@ -76,15 +84,44 @@ impl History {
             rss_bytes: latest(&self.rss),
             counters: self.counters.iter().map(|(&name, s)| (name, latest(s))).collect(),
             sampled: self.sampled,
+            unnamed: self.unnamed(),
             layers,
             verdict: self.summary(verdicts, limit),
             last,
         }
     }
 
+    /// The layers that are spoken of. A heap that moves under the walk is seen whole in some looks
+    /// and in halves in others: whichever was seen often speaks, so that no layer comes and goes.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.layers.keys().map(String::as_str).filter(|name| {
+            match (whole_of(name), halves_of(name)) {
+                (Some(whole), _) => self.speaks_in_halves(whole),
+                (_, Some(_)) => !self.speaks_in_halves(name),
+                _ => true,
+            }
+        })
+    }
+
+    fn speaks_in_halves(&self, whole: &str) -> bool {
+        let looks = |name: &str| self.layers.get(name).map_or(0, |s| s.last(RECENT).len());
+        let Some([half, _]) = halves_of(whole) else { return false };
+        looks(half) >= looks(whole).div_ceil(3)
+    }
+
+    /// What the last full look saw under names that are not spoken of.
+    fn unnamed(&self) -> BTreeMap<String, u64> {
+        if !self.sampled {
+            return BTreeMap::new();
+        }
+        let named: BTreeSet<&str> = self.names().collect();
+        let unnamed = self.fresh.iter().filter(|name| !named.contains(name.as_str()));
+        unnamed.map(|name| (name.clone(), latest(&self.layers[name]))).collect()
+    }
+
     fn judge_layer(&self, name: &str) -> Verdict {
         let series = &self.layers[name];
-        let own = judge(series, nature(name));
+        let own = judge(&series.without_glitches(), nature(name));
         let shared = counter(name).and_then(|c| self.counters.get(&c));
         match shared {
             Some(whole) if series.last(RECENT).len() < ENOUGH.min(whole.last(RECENT).len()) => {
@@ -98,17 +135,19 @@ impl History {
     fn share_of(&self, name: &str, series: &Series, whole: &Series) -> Option<Verdict> {
         let mut verdict = judge(whole, nature(name));
         let group = counter(name)?;
+        // Rates, not gains: the last look at one layer may be older than that at another. Of the same
+        // half that the rate is of: what a program took when it started is another mixture.
         let gain = |s: &Series| {
-            let points = s.last(verdict.window_s.max(RECENT));
-            Some((points.last()?.bytes - points.first()?.bytes).max(0.0))
+            let points = match s.last(verdict.window_s / 2.0) {
+                late @ [_, _, _, ..] => late,
+                _ => s.last(verdict.window_s.max(RECENT)),
+            };
+            let bytes = points.last()?.bytes - points.first()?.bytes;
+            Some(bytes.max(0.0) / crate::series::span(points).max(1.0))
         };
-        let all: f64 = self
-            .layers
-            .iter()
-            .filter(|(other, _)| counter(other) == Some(group))
-            .filter_map(|(_, s)| gain(s))
-            .sum();
-        let share = gain(series)? / all.max(1.0);
+        let beside = self.names().filter(|other| counter(other) == Some(group));
+        let all: f64 = beside.filter_map(|other| gain(&self.layers[other])).sum();
+        let share = gain(series)? / all.max(f64::MIN_POSITIVE);
         if share < 0.1 {
             verdict.kind = Kind::Flat;
             verdict.leak = Some(false);
@@ -129,13 +168,16 @@ impl History {
             .or_else(|| first(&|v| v.leak.is_none() && rate(v) > 0.0 && moved(v)))
             .or_else(|| first(&|v| v.leak == Some(false) && v.kind == Kind::Growing))
             .map_or((None, whole), |(layer, verdict)| (Some(layer), verdict));
-        let named = layer.or(self.layers.is_empty().then_some(RSS));
+        // Where no layer can be seen, the whole is all there is to name.
+        let named = layer.or(self.full.is_empty().then_some(RSS));
         // What no layer confirms is not said of the whole.
         let leak = match (layer, verdict.leak) {
-            (None, Some(true)) if !self.layers.is_empty() && !self.full.is_empty() => None,
+            (None, Some(true)) if !self.full.is_empty() => None,
             (_, leak) => leak,
         };
-        let oom = limit.filter(|_| rate(&verdict) > 0.0);
+        // A rate whose interval holds 0 fills nothing.
+        let grows = verdict.interval.is_some_and(|[low, _]| low > 0.0) && rate(&verdict) > 0.0;
+        let oom = limit.filter(|_| grows);
         Summary {
             kind: verdict.kind,
             leak,

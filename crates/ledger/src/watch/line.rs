@@ -22,6 +22,10 @@ pub struct Line {
     /// Whether the layers were sampled at this look; else they are as they were last.
     #[serde(default = "yes")]
     pub sampled: bool,
+    /// What this look saw under other names: `heap` where its halves could not be told apart this
+    /// time, and the rows of the halves are as they were last; or the halves, likewise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unnamed: BTreeMap<String, u64>,
     /// Its layers, and what it has beyond RSS.
     pub layers: Vec<LayerLine>,
     /// The verdict on the whole.

@@ -30,3 +30,21 @@ pub(crate) fn counter(layer: &str) -> Option<Counter> {
         _ => None,
     }
 }
+
+/// The layer that stands for a pair in a look that could not split it.
+pub(crate) fn whole_of(layer: &str) -> Option<&'static str> {
+    match layer {
+        "heap_in_use" | "heap_retained" => Some("heap"),
+        "python_in_use" | "python_free" => Some("python"),
+        _ => None,
+    }
+}
+
+/// The pair that such a layer stands for.
+pub(crate) fn halves_of(layer: &str) -> Option<[&'static str; 2]> {
+    match layer {
+        "heap" => Some(["heap_in_use", "heap_retained"]),
+        "python" => Some(["python_in_use", "python_free"]),
+        _ => None,
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
+use super::nature::{halves_of, whole_of};
 use super::observe::CHEAP;
 use super::{History, Line, Observation};
 
@@ -33,13 +34,14 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Reads a whole record and calls `look` after each observation, as a live watch would print.
+    /// Reads a whole record. After each observation `look` gets the line that a live watch would
+    /// print; where there is none, nothing is judged before the end.
     ///
     /// # Errors
     /// The first line that is not understood, or an empty file.
     pub fn read(
         input: impl BufRead,
-        mut look: impl FnMut(&Line),
+        mut look: Option<&mut dyn FnMut(&Line)>,
     ) -> Result<Vec<Line>, ReplayError> {
         let mut replay = Self::default();
         for (index, text) in input.lines().enumerate() {
@@ -58,7 +60,9 @@ impl Replay {
             let begun = *replay.first.get_or_insert(time);
             let history = replay.histories.entry(pid).or_insert_with(|| History::new(pid));
             history.observe(time - begun, &seen);
-            look(&history.line(None, false));
+            if let Some(look) = &mut look {
+                look(&history.line(None, false));
+            }
         }
         if replay.histories.is_empty() {
             return Err(ReplayError::Empty);
@@ -70,11 +74,20 @@ impl Replay {
 fn parse(text: &str) -> Option<(u32, f64, Observation)> {
     if text.trim_start().starts_with('{') {
         let line: Line = serde_json::from_str(text).ok()?;
+        let unnamed = &line.unnamed;
+        // A row is old where its other name was seen.
+        let old = |name: &str| {
+            whole_of(name).is_some_and(|whole| unnamed.contains_key(whole))
+                || halves_of(name).is_some_and(|[half, _]| unnamed.contains_key(half))
+        };
         let layers = line
             .layers
-            .into_iter()
-            .filter(|layer| line.sampled || CHEAP.contains(&layer.layer.as_str()))
-            .map(|layer| (layer.layer, layer.resident_bytes as f64))
+            .iter()
+            .map(|row| (&row.layer, row.resident_bytes))
+            .filter(|(name, _)| line.sampled || CHEAP.contains(&name.as_str()))
+            .filter(|(name, _)| !old(name))
+            .chain(unnamed.iter().map(|(name, &bytes)| (name, bytes)))
+            .map(|(name, bytes)| (name.clone(), bytes as f64))
             .collect();
         let counters = line.counters.into_iter().map(|(name, bytes)| (name, bytes as f64));
         let seen = Observation {

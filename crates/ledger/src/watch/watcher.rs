@@ -35,6 +35,10 @@ struct Watched {
     at: f64,
     /// It has ended; its last line was or will be given once.
     gone: bool,
+    /// Why only its counters can be seen; taken when it is told.
+    trouble: Option<Error>,
+    /// It was tried, and is not tried again.
+    counters_only: bool,
 }
 
 /// Looks at processes, and remembers.
@@ -45,12 +49,21 @@ pub struct Watcher {
     begun: Instant,
     watched: BTreeMap<Process, Watched>,
     spent: f64,
+    troubles: Vec<Error>,
+}
+
+/// Processor seconds of this thread: on a busy machine, waiting is not cost.
+fn cpu() -> f64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9
 }
 
 impl Watcher {
     /// Begins to watch; nothing is looked at before the first [`Watcher::look`].
     pub fn new(roots: Vec<Process>, options: Options) -> Self {
-        Self { roots, options, begun: Instant::now(), watched: BTreeMap::new(), spent: 0.0 }
+        let begun = Instant::now();
+        let (watched, troubles) = (BTreeMap::new(), Vec::new());
+        Self { roots, options, begun, watched, spent: 0.0, troubles }
     }
 
     /// Seconds since the watch began.
@@ -87,6 +100,27 @@ impl Watcher {
         Ok(lines)
     }
 
+    /// Why layers of processes that were named cannot be seen, each told once: their counters are
+    /// watched all the same.
+    pub fn troubles(&mut self) -> Vec<Error> {
+        std::mem::take(&mut self.troubles)
+    }
+
+    /// The processes that still run.
+    pub fn alive(&self) -> impl Iterator<Item = Process> + '_ {
+        self.watched.values().map(|w| w.process).filter(Process::is_alive)
+    }
+
+    /// A child that ended gave its memory back: of those, only leaks are remembered. Else a script
+    /// that starts a thousand short programs would leave a thousand open questions.
+    fn forget(&mut self) {
+        let roots = &self.roots;
+        self.watched.retain(|process, w| {
+            let named = roots.contains(process) && w.at > f64::MIN;
+            !w.gone || named || w.history.leaks()
+        });
+    }
+
     /// Whether none of the processes named, nor a child of theirs, runs any more.
     pub fn is_over(&self) -> bool {
         !self.watched.is_empty() && self.watched.values().all(|w| w.gone)
@@ -94,7 +128,7 @@ impl Watcher {
 
     fn look_at_all(&mut self, full: bool) -> Result<Vec<Line>, Error> {
         let now = self.elapsed();
-        let begun = Instant::now();
+        let begun = cpu();
         let all =
             if self.options.children { process::tree(&self.roots) } else { self.roots.clone() };
         for process in all {
@@ -104,25 +138,32 @@ impl Watcher {
                 cost: 0.0,
                 at: f64::MIN,
                 gone: false,
+                trouble: None,
+                counters_only: false,
             });
         }
         let shares = self.watched.values().filter(|w| !w.gone).count().max(1) as f64;
+        let budget = self.options.budget / shares;
         let mut lines = Vec::new();
-        let mut failure = None;
+        let mut ended = None;
         for watched in self.watched.values_mut().filter(|w| !w.gone) {
-            let budget = self.options.budget / shares;
             match look_at(watched, now, full, budget, self.options.depth) {
                 Ok(()) => lines.push(line(watched, false)),
                 Err(error) => {
                     watched.gone = !watched.process.is_alive();
-                    failure = Some(error);
+                    ended = Some(error);
                 }
             }
+            let named = self.roots.contains(&watched.process);
+            self.troubles.extend(watched.trouble.take().filter(|_| named));
         }
-        self.spent += begun.elapsed().as_secs_f64();
-        self.watched.retain(|_, w| w.at > f64::MIN || !w.gone);
-        match failure {
-            Some(error) if self.watched.values().all(|w| w.at == f64::MIN) => Err(error),
+        self.spent += cpu() - begun;
+        let unseen = self.watched.values().all(|w| w.at == f64::MIN);
+        if !full {
+            self.forget();
+        }
+        match ended {
+            Some(error) if unseen => Err(error),
             _ => Ok(lines),
         }
     }
@@ -136,10 +177,17 @@ fn look_at(
     depth: Depth,
 ) -> Result<(), Error> {
     let due = now - watched.at >= watched.cost / budget || watched.history.wants_full();
-    let seen = if full || due {
-        let begun = Instant::now();
-        let seen = Observation::full(&watched.process, depth)?;
-        watched.cost = begun.elapsed().as_secs_f64();
+    let seen = if (full || due) && !watched.counters_only {
+        let begun = cpu();
+        let seen = match Observation::full(&watched.process, depth) {
+            Err(error @ Error::Denied { .. }) => {
+                watched.trouble = Some(error);
+                watched.counters_only = true;
+                Observation::cheap(&watched.process)?
+            }
+            seen => seen?,
+        };
+        watched.cost = cpu() - begun;
         watched.at = now;
         seen
     } else {

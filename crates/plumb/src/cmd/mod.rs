@@ -1,6 +1,7 @@
 //! The subcommands, each in a file of its own: flags in, a call into the crate that does the work,
 //! an exit status out.
 
+mod doctor;
 mod duration;
 mod hooks;
 mod hunt;
@@ -19,6 +20,7 @@ use clap::Subcommand;
 pub enum Command {
     Mem(mem::Args),
     Watch(watch::Args),
+    Doctor(doctor::Args),
     Router(router::Args),
     Up(up::Args),
     Hooks(hooks::Args),
@@ -32,6 +34,7 @@ impl Command {
             Self::Mem(args) => mem::run(args),
             Self::Router(args) => router::run(args),
             Self::Watch(args) => watch::run(args),
+            Self::Doctor(args) => doctor::run(&args),
             Self::Up(args) => up::run(args),
             Self::Hooks(args) => hooks::run(args),
             Self::Hunt(args) => hunt::run(args),

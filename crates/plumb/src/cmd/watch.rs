@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use plumb_ledger::Depth;
-use plumb_ledger::watch::{Line, Options, Replay, Watcher};
+use plumb_ledger::watch::{History, Line, Options, Replay, Watcher};
 use plumb_target::{Process, select};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use crate::view::{page, watch as view};
+use crate::view::{changes::Changes, page, watch as view};
 
 /// Watch processes grow: rate, verdict and time to out-of-memory, a layer.
 #[derive(Debug, clap::Args)]
@@ -67,24 +67,26 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn replay(args: &Args, file: &Path) -> anyhow::Result<ExitCode> {
     let input = File::open(file).with_context(|| file.display().to_string())?;
-    let mut out = io::stdout().lock();
-    let lines = Replay::read(BufReader::new(input), |line| {
-        if args.json {
-            let _closed = serde_json::to_writer(&mut out, line).map(|()| writeln!(out));
-        }
-    })
-    .with_context(|| file.display().to_string())?;
+    let mut print = |line: &Line| {
+        // A reader that went away is found at the last line.
+        let _closed = write_lines(std::slice::from_ref(line), true, None);
+    };
+    let look: Option<&mut dyn FnMut(&Line)> = if args.json { Some(&mut print) } else { None };
+    let lines =
+        Replay::read(BufReader::new(input), look).with_context(|| file.display().to_string())?;
     print_last(args, &lines)?;
     Ok(status(args, &lines, None))
 }
 
 async fn live(args: Args) -> anyhow::Result<ExitCode> {
     let mut child = start(&args)?;
+    let pid = child.as_ref().and_then(Child::id);
     let mut roots = Vec::new();
     for target in &args.targets {
         roots.extend(select::resolve(target)?);
     }
     if let Some(child) = &child {
+        // One that has ended already is told of at the end.
         roots.extend(child.id().and_then(|pid| Process::open(pid).ok()));
     }
     let options = Options {
@@ -105,7 +107,10 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
     let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let end = args.time.map(|time| Instant::now() + time);
     let mut ticks = interval(Duration::try_from_secs_f64(args.every.max(0.05))?);
+    // After a look that took long, the next is a whole interval later: points crowd nowhere.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ended = None;
+    let mut changes = Changes::default();
     loop {
         tokio::select! {
             biased;
@@ -121,6 +126,10 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
                     Err(error) => return Err(error.into()),
                 };
                 write_lines(&lines, args.json, record.as_mut())?;
+                if screen.is_none() {
+                    watcher.troubles().iter().for_each(|error| eprintln!("plumb watch: {error}"));
+                    if !args.json { changes.tell(&lines); }
+                }
                 if let Some(page) = &page { page.update(&lines); }
                 let cost = watcher.cost();
                 if let Some(screen) = &mut screen && screen.draw(&lines, cost)? { break }
@@ -129,7 +138,11 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     drop(screen);
-    let lines = watcher.finish().unwrap_or_default();
+    watcher.troubles().iter().for_each(|error| eprintln!("plumb watch: {error}"));
+    let mut lines = watcher.finish().unwrap_or_default();
+    if let Some(pid) = pid.filter(|_| lines.is_empty()) {
+        lines.push(History::new(pid).line(None, true));
+    }
     if let Some(record) = &mut record {
         for line in &lines {
             serde_json::to_writer(&mut *record, line)?;
@@ -140,8 +153,7 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
     print_last(&args, &lines)?;
     eprintln!("plumb watch: looking cost {:.2} % of one core", watcher.cost() * 100.0);
     if let (None, Some(child)) = (&ended, &mut child) {
-        child.start_kill()?;
-        child.wait().await?;
+        stop(child, &watcher).await?;
     }
     Ok(status(&args, &lines, ended))
 }
@@ -155,6 +167,24 @@ fn start(args: &Args) -> anyhow::Result<Option<Child>> {
         command.stdout(Stdio::from(io::stderr()));
     }
     Ok(Some(command.spawn().with_context(|| program.clone())?))
+}
+
+/// How long a command has to end when it is asked to.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Ends a command that the watch outlived, and what it started: a shell that is killed alone would
+/// leave its programs behind.
+async fn stop(child: &mut Child, watcher: &Watcher) -> io::Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+    for process in watcher.alive() {
+        let pid = i32::try_from(process.pid()).ok().and_then(Pid::from_raw);
+        // It may end before it is asked to.
+        let _gone = pid.map(|pid| kill_process(pid, Signal::TERM));
+    }
+    if timeout(PATIENCE, child.wait()).await.is_err() {
+        child.kill().await?;
+    }
+    Ok(())
 }
 
 async fn wait(child: &mut Option<Child>) -> io::Result<ExitStatus> {

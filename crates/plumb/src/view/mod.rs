@@ -1,5 +1,6 @@
 //! What people look at: the terminal, and a page for Prometheus.
 
+pub mod changes;
 pub mod page;
 pub mod size;
 pub mod watch;

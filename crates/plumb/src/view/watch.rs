@@ -13,12 +13,14 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Stylize};
 use ratatui::text::Line as Text;
-use ratatui::widgets::{Cell, Row, Sparkline, Table};
+use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, Wrap};
 
 use super::size;
 
-/// How many looks a sparkline shows.
-const WIDTH: usize = 60;
+/// How many looks are kept for a sparkline: a wide terminal's.
+const WIDTH: usize = 200;
+/// Rows of a process above its layers: what it is, and the verdict in at most two.
+const HEAD: u16 = 3;
 /// Layers that are smaller and do not grow are left out.
 const WORTH_A_ROW: u64 = 256 << 10;
 
@@ -70,24 +72,28 @@ impl Drop for Screen {
 type Past = BTreeMap<(u32, String), VecDeque<u64>>;
 
 fn draw(frame: &mut Frame<'_>, lines: &[Line], past: &Past, cost: f64) {
-    let heights = lines.iter().map(|line| Constraint::Length(rows(line).count() as u16 + 4));
+    let heights = lines.iter().map(|line| Constraint::Length(rows(line).count() as u16 + HEAD + 1));
     let areas = Layout::vertical(heights.chain([Constraint::Min(1)])).split(frame.area());
     for (line, &area) in lines.iter().zip(areas.iter()) {
         let [head, body] =
-            Layout::vertical([Constraint::Length(3), Constraint::Min(0)]).areas(area);
+            Layout::vertical([Constraint::Length(HEAD), Constraint::Min(0)]).areas(area);
         frame.render_widget(Text::from(headline(line)).bold(), head);
-        let verdict_area = ratatui::layout::Rect { y: head.y + 1, height: 1, ..head };
-        let verdict = Text::from(sentence(&line.verdict)).fg(colour(line.verdict.leak));
+        let [_, verdict_area] =
+            Layout::vertical([Constraint::Length(1), Constraint::Length(HEAD - 1)]).areas(head);
+        let verdict = Paragraph::new(sentence(&line.verdict))
+            .wrap(Wrap { trim: true })
+            .fg(colour(line.verdict.leak));
         frame.render_widget(verdict, verdict_area);
         let [table, sparks] =
-            Layout::horizontal([Constraint::Length(52), Constraint::Min(10)]).areas(body);
+            Layout::horizontal([Constraint::Length(57), Constraint::Min(10)]).areas(body);
         let widths = [18, 11, 13, 10].map(Constraint::Length);
         frame.render_widget(Table::new(rows(line).map(row), widths), table);
         for (index, layer) in rows(line).enumerate() {
             let y = sparks.y + index as u16;
             if y < sparks.bottom() {
                 let values = past.get(&(line.pid, layer.layer.clone()));
-                let values: Vec<u64> = values.into_iter().flatten().copied().collect();
+                let skip = values.map_or(0, |v| v.len().saturating_sub(sparks.width.into()));
+                let values: Vec<u64> = values.into_iter().flatten().skip(skip).copied().collect();
                 let low = values.iter().min().copied().unwrap_or(0);
                 let values = values.into_iter().map(|v| v - low);
                 let area = ratatui::layout::Rect { y, height: 1, ..sparks };
@@ -169,6 +175,12 @@ fn sentence(verdict: &Summary) -> String {
     }
     let _infallible = write!(text, "; {}", verdict.why);
     text
+}
+
+/// One process in one line: when, who, what.
+pub fn judgement(line: &Line) -> String {
+    let time = size::time(line.time_s);
+    format!("after {time}, process {}: {}", line.pid, sentence(&line.verdict))
 }
 
 /// One process as plain text: the final word of a watch, and all of it where there is no terminal.
