@@ -130,7 +130,7 @@ fn probes_come_off_before_a_target_can_patch_probed_text() {
     let why = hunted.report["cost"]["not_probed"].as_str().unwrap_or_default();
     assert!(why.contains("writable"), "{:#}", hunted.report["cost"]);
     // It was stopped, and went on: else it would not have grown.
-    assert!(truth_bytes(&hunted) >= GROWN - MIB, "{}", hunted.truth);
+    assert!(truth_bytes(&hunted) >= GROWN / 2, "{}", hunted.truth);
 }
 
 /// The executable mappings of a process, byte for byte.
