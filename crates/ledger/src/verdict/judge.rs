@@ -14,6 +14,9 @@ const REPORTED: f64 = 600.0;
 const LEAST_RISE: f64 = 2.0 * SMALLEST;
 /// Growth has stopped where the last value is this share of the rise below the line.
 const SHORT_OF_LINE: f64 = 0.08;
+/// What remains after a fall is known when this many lie in the window: autocorrelated noise rises
+/// between a few by chance.
+const ENOUGH_FALLS: usize = 6;
 /// How many times the window is looked back for growth that decays, and for falls.
 const LOOK_BACK: f64 = 8.0;
 
@@ -154,7 +157,7 @@ fn may_fall(back: &[Point], window: &Window) -> bool {
     }
     match falls_within {
         0 => falls_before > 0,
-        few => few < 3,
+        few => few < ENOUGH_FALLS,
     }
 }
 
