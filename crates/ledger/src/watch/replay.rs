@@ -57,7 +57,9 @@ impl Replay {
                     return Err(ReplayError::Line { number: index + 1, text });
                 }
             };
-            let begun = *replay.first.get_or_insert(time);
+            // A record counts from its watch's start; another tool's clock has any origin.
+            let origin = if text.starts_with('{') { 0.0 } else { time };
+            let begun = *replay.first.get_or_insert(origin);
             let history = replay.histories.entry(pid).or_insert_with(|| History::new(pid));
             history.observe(time - begun, &seen);
             if let Some(look) = &mut look {
