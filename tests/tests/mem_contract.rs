@@ -43,7 +43,7 @@ fn json_is_as_documented() {
     let output = ledger::run(&[&program.pid().to_string()]);
     let json: Value = serde_json::from_slice(&output.stdout).expect("only JSON");
     let process = &json["processes"][0];
-    for key in ["pid", "rss_bytes", "vm_rss_bytes", "pss_bytes", "vmas"] {
+    for key in ["pid", "rss_bytes", "vm_rss_bytes", "pss_bytes", "drift_bytes", "vmas"] {
         assert!(process[key].is_u64(), "{key}: {}", process[key]);
     }
     assert!(process["residual_bytes"].is_i64());

@@ -9,8 +9,9 @@ use plumb_tests::lab::{self, Program};
 use plumb_tests::ledger::{self, faults};
 
 /// Every program of the lab that stands still without a rate. The other ones are named, so that a
-/// new program is not forgotten: a library, and a churn that cannot know what malloc keeps of it.
-const MOVING: [&str; 2] = ["munmap_preload", "malloc_churn"];
+/// new program is not forgotten: a library, a churn that cannot know what malloc keeps of it, and one
+/// that never stands still.
+const MOVING: [&str; 3] = ["munmap_preload", "malloc_churn", "maps_moving"];
 
 fn programs() -> Vec<String> {
     let built = lab::build();
@@ -73,5 +74,28 @@ fn layers_hold_at_other_sizes() {
             Vec::<String>::new(),
             "{name}"
         );
+    }
+}
+
+#[test]
+fn maps_that_change_while_they_are_read_give_no_wrong_total() {
+    let program = Program::named("maps_moving", &[]);
+    let truth = |layer: &str| program.truth["layers"][layer].as_i64().unwrap();
+    let (heap, anonymous) = (truth("heap_in_use"), truth("anonymous"));
+    // What comes and goes: chunks of one thread, one mapping, the stacks of two threads.
+    let moving = 16 << 20;
+    for round in 0..30 {
+        let seen = ledger::of(program.pid());
+        assert_eq!(seen.residual_fault(), None, "round {round}");
+        let all = seen.layer("heap_in_use") + seen.layer("heap_retained") + seen.layer("heap");
+        for (what, found, steady) in [
+            ("rss", seen.rss(), heap + anonymous),
+            ("heap", all, heap),
+            ("anonymous", seen.layer("anonymous"), anonymous),
+        ] {
+            let sound = steady..steady + moving;
+            assert!(sound.contains(&found), "round {round}: {what} {found}: {:?}", seen.layers);
+        }
+        assert!(seen.layer("stacks") < 2 << 20, "round {round}: {:?}", seen.layers);
     }
 }

@@ -1,9 +1,10 @@
 //! Owners claim ranges; mappings are divided among them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use plumb_target::smaps::Entry;
-use plumb_target::{Range, Residency};
+use plumb_target::{Map, Range, Residency};
 
 use crate::Layer;
 
@@ -99,13 +100,22 @@ pub struct Piece {
     pub resident: u64,
 }
 
-/// Divides a mapping among its claims. `residency` is asked only where a mapping has more than one
-/// owner.
-pub fn divide(
+/// A mapping, divided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Divided {
+    /// Its pieces in order; their bytes add up to the mapping's.
+    pub pieces: Vec<Piece>,
+    /// By how many bytes the pages differed from what was said of the whole: the target changed it
+    /// in between.
+    pub drift: u64,
+}
+
+/// Divides a mapping among its claims. `pages` is asked only where a mapping has more than one owner.
+pub fn divide<'a>(
     entry: &Entry,
     claims: &Claims,
-    residency: &mut impl FnMut(&Range) -> Residency,
-) -> Vec<Piece> {
+    pages: impl FnOnce(&Map) -> Cow<'a, Residency>,
+) -> Divided {
     let whole = entry.map.range();
     let mut pieces = Vec::new();
     let mut at = whole.start;
@@ -120,15 +130,37 @@ pub fn divide(
     if at < whole.end {
         pieces.push(Piece { range: at..whole.end, claim: None, resident: 0 });
     }
+    let mut drift = 0;
     if let [only] = pieces.as_mut_slice() {
         only.resident = entry.usage.rss;
     } else if entry.usage.rss > 0 {
-        let resident = residency(&whole);
+        let resident = pages(&entry.map);
         for piece in &mut pieces {
             piece.resident = resident.bytes_in(&piece.range);
         }
+        drift = settle(&mut pieces, entry.usage.rss);
     }
-    pieces
+    Divided { pieces, drift }
+}
+
+/// Makes pieces add up to the whole: what came or went meanwhile did so in the largest ones, as far
+/// as anybody can tell. Returns how much that was.
+fn settle(pieces: &mut [Piece], whole: u64) -> u64 {
+    let sum: u64 = pieces.iter().map(|piece| piece.resident).sum();
+    let mut by_size: Vec<&mut Piece> = pieces.iter_mut().collect();
+    by_size.sort_by_key(|piece| {
+        std::cmp::Reverse((piece.resident, piece.range.end - piece.range.start))
+    });
+    if let Some(largest) = by_size.first_mut() {
+        largest.resident += whole.saturating_sub(sum);
+    }
+    let mut surplus = sum.saturating_sub(whole);
+    for piece in by_size {
+        let less = surplus.min(piece.resident);
+        piece.resident -= less;
+        surplus -= less;
+    }
+    sum.abs_diff(whole)
 }
 
 #[cfg(test)]
@@ -164,18 +196,33 @@ mod tests {
         let text = b"10000-20000 rw-p 0 00:00 0 \nRss: 32 kB\n";
         let entry = &smaps::parse(text).unwrap()[0];
         let mut claims = Claims::default();
-        let mut asked = 0;
-        let mut ask = |_: &Range| {
-            asked += 1;
-            Residency::of([0x10000..0x16000, 0x1e000..0x20000])
-        };
-        let whole = divide(entry, &claims, &mut ask);
-        assert_eq!(whole, [Piece { range: 0x10000..0x20000, claim: None, resident: 32 << 10 }]);
+        let pages = Residency::of([0x10000..0x16000, 0x1e000..0x20000]);
+        let whole = divide(entry, &claims, |_| unreachable!("it has one owner"));
+        let one = Piece { range: 0x10000..0x20000, claim: None, resident: 32 << 10 };
+        assert_eq!(whole, Divided { pieces: vec![one], drift: 0 });
         claims.add(claim(0xf000..0x12000, Layer::Stacks));
         claims.add(claim(0x1f000..0x20000, Layer::Python));
-        let pieces = divide(entry, &claims, &mut ask);
-        let bytes: Vec<_> = pieces.iter().map(|p| (p.claim, p.resident)).collect();
+        let divided = divide(entry, &claims, |_| Cow::Borrowed(&pages));
+        let bytes: Vec<_> = divided.pieces.iter().map(|p| (p.claim, p.resident)).collect();
         assert_eq!(bytes, [(Some(0xf000), 0x2000), (None, 0x5000), (Some(0x1f000), 0x1000)]);
-        assert_eq!(asked, 1);
+        assert_eq!(divided.drift, 0);
+    }
+
+    #[test]
+    fn pieces_add_up_to_a_whole_that_moved() {
+        let mut claims = Claims::default();
+        claims.add(claim(0x10000..0x12000, Layer::Stacks));
+        let pages = Residency::of([0x10000..0x12000, 0x13000..0x17000]);
+        for (rss, stack, rest) in
+            [(24, 8, 16), (36, 8, 28), (12, 8, 4), (4, 4, 0), (64, 8, 56), (0, 0, 0)]
+        {
+            let text = format!("10000-20000 rw-p 0 00:00 0 \nRss: {rss} kB\n");
+            let entry = &smaps::parse(text.as_bytes()).unwrap()[0];
+            let divided = divide(entry, &claims, |_| Cow::Borrowed(&pages));
+            let kib: Vec<_> = divided.pieces.iter().map(|p| p.resident >> 10).collect();
+            assert_eq!(kib, [stack, rest], "{rss} KiB");
+            let moved = if rss == 0 { 0 } else { 24u64.abs_diff(rss) };
+            assert_eq!(divided.drift >> 10, moved, "{rss} KiB");
+        }
     }
 }

@@ -19,9 +19,11 @@
 //! 6. what no claim holds has the layer of its mapping by kind ([`classify`]): file, shared memory,
 //!    device, anonymous executable (`jit`), and `anonymous` last.
 //!
-//! A mapping with one owner gives it all its resident bytes; a mapping with several is asked page by
-//! page. The difference between RSS and the sum of the layers is printed as the residual: the target
-//! runs on while it is read, and a wrong claim would show there.
+//! A mapping with one owner gives it all its resident bytes; a mapping with several is divided by its
+//! pages, read together with its `Rss` so that they are of one moment (`reading`). What a target
+//! that runs on changed in between is in the layer of the largest piece, and is told as the drift.
+//! The difference between RSS and the sum of the layers is printed as the residual: an owner that
+//! claims more than is resident of its ranges, a wrong one that is, shows there.
 #![forbid(unsafe_code)]
 
 mod beyond;
@@ -31,6 +33,7 @@ pub mod classify;
 mod layer;
 mod own;
 mod owners;
+mod reading;
 mod rows;
 mod sample;
 pub mod series;

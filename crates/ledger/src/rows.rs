@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use plumb_target::smaps::Entry;
 
 use crate::Layer;
-use crate::claim::{Claims, Piece};
+use crate::claim::{Claims, Divided};
 use crate::classify::describe;
 use crate::sample::{LayerRow, Mapping};
 
@@ -32,6 +32,10 @@ enum Key {
 /// What is known of a claim.
 struct Claimed {
     resident: u64,
+    /// Resident bytes that were moved to the slack of huge pages.
+    slack: u64,
+    /// By how much its mappings changed while they were read.
+    drift: u64,
     /// A mapping that it is in.
     vma: usize,
     /// The start of one of its pieces.
@@ -60,17 +64,23 @@ impl<'a> Rows<'a> {
     }
 
     /// Adds the pieces of mapping `index`, whose unclaimed bytes are of layer `rest`.
-    pub fn add(&mut self, index: usize, rest: Layer, pieces: &[Piece], claims: &Claims) {
+    pub fn add(&mut self, index: usize, rest: Layer, divided: &Divided, claims: &Claims) {
         let entry = &self.entries[index];
-        for piece in pieces {
+        for piece in &divided.pieces {
             let claim = piece.claim.and_then(|start| claims.at(start));
             let layer = claim.map_or(rest, |claim| claim.layer);
             let key = match claim {
                 Some(claim) => {
                     let piece_start = claim.range.start;
-                    let new = || Claimed { resident: 0, vma: index, piece: piece_start };
-                    let known = self.claimed.entry(claim.group()).or_insert_with(new);
+                    let known = self.claimed.entry(claim.group()).or_insert_with(|| Claimed {
+                        resident: 0,
+                        slack: 0,
+                        drift: 0,
+                        vma: index,
+                        piece: piece_start,
+                    });
                     known.resident += piece.resident;
+                    known.drift += divided.drift;
                     Key::Claim(claim.group())
                 }
                 None if entry.map.has_file() => Key::File(entry.map.device, entry.map.inode),
@@ -108,33 +118,34 @@ impl<'a> Rows<'a> {
         from.resident -= bytes;
         if let Some(known) = group.and_then(|group| self.claimed.get_mut(&group)) {
             known.resident = known.resident.saturating_sub(bytes);
+            known.slack += bytes;
         }
         self.put(Layer::HugePageSlack, key, vma, bytes);
     }
 
     /// Carves what claims carve, and makes the rows.
     pub fn finish(mut self, claims: &Claims) -> Vec<LayerRow> {
-        for (group, resident, vma, piece) in self.groups() {
-            let Some(claim) = claims.at(piece) else { continue };
-            let Some((to, bytes)) = claim.carved else { continue };
-            let bytes = bytes.min(resident);
-            let key = Key::Claim(group);
-            let from = &mut self.sums[claim.layer.index()];
-            from.resident -= bytes.min(from.resident);
-            if let Some(part) = from.parts.get_mut(&key) {
-                part.0 -= bytes.min(part.0);
+        for (group, known) in std::mem::take(&mut self.claimed) {
+            let Some(claim) = claims.at(known.piece) else { continue };
+            if let Some((to, bytes)) = claim.carved {
+                let key = Key::Claim(group);
+                let from = &mut self.sums[claim.layer.index()];
+                let inside = bytes.min(known.resident);
+                from.resident -= inside.min(from.resident);
+                if let Some(part) = from.parts.get_mut(&key) {
+                    part.0 -= inside.min(part.0);
+                }
+                // More than is resident is a wrong claim, which the residual must show.
+                let excess = (bytes - inside).saturating_sub(known.slack + known.drift);
+                self.put(to, key, known.vma, inside + excess);
             }
-            self.put(to, key, vma, bytes);
+            self.claimed.insert(group, known);
         }
         Layer::ALL
             .iter()
             .filter(|l| self.shows(**l))
             .map(|&layer| self.row(layer, claims))
             .collect()
-    }
-
-    fn groups(&self) -> Vec<(u64, u64, usize, u64)> {
-        self.claimed.iter().map(|(&group, c)| (group, c.resident, c.vma, c.piece)).collect()
     }
 
     /// All layers are shown. The layers that stand for an unsplit pair take its place where they
@@ -182,5 +193,32 @@ impl<'a> Rows<'a> {
             Key::File(..) | Key::Vma(_) => (describe(map), map.start),
         };
         Mapping { name, start, resident_bytes: bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claim::{Claim, divide};
+    use plumb_target::smaps;
+
+    /// The sum of all layers where an owner says that so many bytes of 32 KiB resident are live.
+    fn sum(live: u64, slack: u64) -> u64 {
+        let entries = smaps::parse(b"10000-20000 rw-p 0 00:00 0 \nRss: 32 kB\n").unwrap();
+        let mut claims = Claims::default();
+        let claim = Claim::new(0x10000..0x20000, Layer::HeapRetained, "heap");
+        claims.add(claim.carving(Layer::HeapInUse, live));
+        let mut rows = Rows::new(&entries);
+        let divided = divide(&entries[0], &claims, |_| unreachable!("it has one owner"));
+        rows.add(0, Layer::Anonymous, &divided, &claims);
+        rows.move_to_slack(Layer::HeapRetained, Some(0x10000), 0, slack);
+        rows.finish(&claims).iter().map(|row| row.resident_bytes).sum()
+    }
+
+    #[test]
+    fn a_claim_of_more_than_is_resident_shows_in_the_sum() {
+        assert_eq!([sum(0, 0), sum(32 << 10, 0), sum(40 << 10, 0)], [32 << 10, 32 << 10, 40 << 10]);
+        // A live chunk may lie on zero pieces of huge pages: they are the slack's.
+        assert_eq!(sum(32 << 10, 8 << 10), 32 << 10);
     }
 }

@@ -3,14 +3,15 @@
 use std::time::{Duration, Instant};
 
 use plumb_target::mounts::MemoryMounts;
-use plumb_target::smaps::{self, Entry};
-use plumb_target::{Error, Image, Map, Memory, Pagemap, Process, Range, Residency};
+use plumb_target::{Error, Image, Map, Memory, Process};
 use serde::Serialize;
 
 use crate::beyond::{self, Beyond};
 use crate::claim::{Claims, divide};
 use crate::classify::Kinds;
+use crate::reading::{Reading, tolerable};
 use crate::rows::Rows;
+use crate::table::bytes;
 use crate::{Layer, owners};
 
 /// How deep a sample looks. The classification is always made; each walk adds its own cost.
@@ -59,6 +60,9 @@ pub struct Sample {
     pub pss_bytes: u64,
     /// RSS less the sum of the layers.
     pub residual_bytes: i64,
+    /// Bytes that came or went while mappings with several owners were read: they are in RSS, and
+    /// whose they are is as uncertain.
+    pub drift_bytes: u64,
     /// How many mappings it has.
     pub vmas: usize,
     /// All layers, in order.
@@ -126,32 +130,25 @@ impl Sample {
 /// What is read once and shared by all who look for owners.
 pub(crate) struct Scene {
     pub process: Process,
-    pub entries: Vec<Entry>,
+    pub reading: Reading,
     pub maps: Vec<Map>,
     pub images: Vec<Image>,
     pub memory: Option<Memory>,
-    pub pagemap: Option<Pagemap>,
     pub depth: Depth,
 }
 
 impl Scene {
     fn read(process: &Process, depth: Depth) -> Result<Self, Error> {
-        let entries = smaps::read(process)?;
-        let maps: Vec<Map> = entries.iter().map(|entry| entry.map.clone()).collect();
+        let reading = Reading::take(process)?;
+        let maps: Vec<Map> = reading.entries.iter().map(|entry| entry.map.clone()).collect();
         Ok(Self {
             process: *process,
             images: plumb_target::images(process, &maps),
             maps,
-            entries,
+            reading,
             memory: Memory::open(process).ok(),
-            pagemap: Pagemap::open(process).ok(),
             depth,
         })
-    }
-
-    /// What is resident of ranges that are page aligned, sorted and apart.
-    pub fn residency(&self, ranges: &[Range]) -> Residency {
-        self.pagemap.as_ref().map_or_else(Residency::default, |p| Residency::read(p, ranges))
     }
 }
 
@@ -164,18 +161,26 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
     let mut notes = Vec::new();
     let begun = Instant::now();
     let scene = Scene::read(process, depth)?;
-    if scene.memory.is_none() || scene.pagemap.is_none() {
+    if scene.memory.is_none() || scene.reading.pagemap.is_none() {
         notes.push("its memory cannot be read: heaps, stacks and Python are not told apart".into());
     }
     let mut kinds = Kinds::new(&scene.maps, &scene.images, MemoryMounts::read(process));
     let mut claims = Claims::default();
     owners::claim_all(&scene, &mut kinds, &mut claims, &mut cost, &mut notes);
 
-    let mut rows = Rows::new(&scene.entries);
-    let mut residency = |range: &Range| scene.residency(std::slice::from_ref(range));
-    for (index, entry) in scene.entries.iter().enumerate() {
-        let pieces = divide(entry, &claims, &mut residency);
-        rows.add(index, kinds.layer(&entry.map), &pieces, &claims);
+    let entries = &scene.reading.entries;
+    let mut rows = Rows::new(entries);
+    let mut drift = 0;
+    for (index, entry) in entries.iter().enumerate() {
+        let divided = divide(entry, &claims, |map| scene.reading.pages_of(map));
+        drift += divided.drift;
+        rows.add(index, kinds.layer(&entry.map), &divided, &claims);
+    }
+    if drift > tolerable(scene.reading.rss()) {
+        notes.push(format!(
+            "{} came or went while it was read: whose they are is uncertain",
+            bytes(drift)
+        ));
     }
     let walks = cost.heap_s + cost.python_s;
     cost.classification_s = begun.elapsed().as_secs_f64() - walks;
@@ -188,18 +193,7 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
     if !process.is_alive() {
         return Err(Error::Vanished { pid: process.pid() });
     }
-    summarize(&scene, layers, beyond_rss, notes, cost)
-}
-
-fn summarize(
-    scene: &Scene,
-    layers: Vec<LayerRow>,
-    beyond_rss: Vec<Beyond>,
-    notes: Vec<String>,
-    cost: Cost,
-) -> Result<Sample, Error> {
-    let process = &scene.process;
-    let rss_bytes = scene.entries.iter().map(|entry| entry.usage.rss).sum::<u64>();
+    let rss_bytes = scene.reading.rss();
     let sum: u64 = layers.iter().map(|row| row.resident_bytes).sum();
     Ok(Sample {
         pid: process.pid(),
@@ -207,9 +201,10 @@ fn summarize(
         command: process.command().unwrap_or_default(),
         rss_bytes,
         vm_rss_bytes: process.status()?.vm_rss,
-        pss_bytes: scene.entries.iter().map(|entry| entry.usage.pss).sum(),
+        pss_bytes: entries.iter().map(|entry| entry.usage.pss).sum(),
         residual_bytes: rss_bytes.cast_signed() - sum.cast_signed(),
-        vmas: scene.entries.len(),
+        drift_bytes: drift,
+        vmas: entries.len(),
         layers,
         beyond_rss,
         notes,

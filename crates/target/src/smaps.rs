@@ -45,12 +45,22 @@ pub struct Entry {
 }
 
 /// Reads the mappings of a process with their costs. A target that keeps changing its mappings can
-/// tear the reading: lines that overlap earlier ones are left out, so nothing counts twice.
+/// tear the reading: of lines that overlap, one counts.
 ///
 /// # Errors
 /// Vanished, denied, or a line that is not understood. A process that has just ended reads as empty
 /// in `/proc`, and is reported as vanished.
 pub fn read(process: &Process) -> Result<Vec<Entry>, Error> {
+    read_each(process, &mut |_| {})
+}
+
+/// As [`read`], and calls `met` with each mapping as soon as the kernel has told its cost: what is
+/// asked of a mapping then is of the same moment, though a whole reading takes long. A mapping that
+/// was met may be met again when it has grown meanwhile; the later meeting is the one that counts.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_each(process: &Process, met: &mut dyn FnMut(&Entry)) -> Result<Vec<Entry>, Error> {
     let path = process.path("smaps");
     let fail = |e| Error::of(process.pid(), &path, e);
     let mut file = File::open(&path).map_err(fail)?;
@@ -61,6 +71,7 @@ pub fn read(process: &Process) -> Result<Vec<Entry>, Error> {
             0 => break,
             got => parser.feed(&buffer[..got])?,
         }
+        parser.meet(met);
     }
     let entries = parser.finish()?;
     if entries.is_empty() && !process.is_alive() {
@@ -84,8 +95,9 @@ pub fn parse(text: &[u8]) -> Result<Vec<Entry>, Error> {
 pub struct Parser {
     entries: Vec<Entry>,
     rest: Vec<u8>,
-    last_end: u64,
     skipping: bool,
+    /// How many entries were met.
+    met: usize,
 }
 
 impl Parser {
@@ -123,14 +135,33 @@ impl Parser {
         Ok(self.entries)
     }
 
+    /// The kernel ends a piece with a whole mapping, as long as that fits.
+    fn meet(&mut self, met: &mut dyn FnMut(&Entry)) {
+        if self.rest.is_empty() {
+            self.entries[self.met..].iter().for_each(met);
+            self.met = self.entries.len();
+        }
+    }
+
+    /// Makes room for a mapping among those that it overlaps. One that begins no later than they do
+    /// has grown over them while it was read, and says what they said; another is left out.
+    fn is_news(&mut self, start: u64) -> bool {
+        let from = self.entries.partition_point(|entry| entry.map.start < start);
+        let apart = from.checked_sub(1).is_none_or(|last| self.entries[last].map.end <= start);
+        if apart {
+            self.entries.truncate(from);
+            self.met = self.met.min(from);
+        }
+        apart
+    }
+
     fn line(&mut self, line: &[u8]) -> Result<(), Error> {
         let Some(&first) = line.first() else { return Ok(()) };
         // Keys start with a capital; addresses are lower-case hexadecimal.
         if !first.is_ascii_uppercase() {
             let map = maps::parse_line(line).ok_or_else(|| Error::parse("smaps", line))?;
-            self.skipping = map.start < self.last_end;
+            self.skipping = !self.is_news(map.start);
             if !self.skipping {
-                self.last_end = map.end;
                 self.entries.push(Entry { map, usage: Usage::default() });
             }
             return Ok(());
@@ -187,11 +218,29 @@ Swap:                  8 kB\n";
             let mut parser = Parser::default();
             TEXT.chunks(size).for_each(|piece| parser.feed(piece).unwrap());
             let entries = parser.finish().unwrap();
-            // The middle entry overlaps the first: it was seen twice, under a change.
+            // The middle entry overlaps the first: it was cut off while it was read.
             assert_eq!(entries.len(), 2, "pieces of {size}");
             assert_eq!((entries[0].usage.rss, entries[0].usage.anon_huge), (20 << 10, 4 << 10));
             assert_eq!((entries[1].usage.rss, entries[1].usage.swap), (4 << 10, 8 << 10));
         }
+    }
+
+    #[test]
+    fn a_mapping_that_grew_while_it_was_read_counts_once_and_whole() {
+        let text = b"1000-2000 rw-p 0 00:00 0 \nRss: 4 kB\n\
+            3000-4000 rw-p 0 00:00 0 \nRss: 4 kB\n\
+            2000-6000 rw-p 0 00:00 0 \nRss: 12 kB\n\
+            7000-8000 rw-p 0 00:00 0 \nRss: 4 kB\n";
+        let mut parser = Parser::default();
+        let mut seen = Vec::new();
+        for piece in text.split_inclusive(|&b| b == b'\n') {
+            parser.feed(piece).unwrap();
+            parser.meet(&mut |entry| seen.push(entry.map.start));
+        }
+        let entries = parser.finish().unwrap();
+        let found: Vec<_> = entries.iter().map(|e| (e.map.range(), e.usage.rss >> 10)).collect();
+        assert_eq!(found, [(0x1000..0x2000, 4), (0x2000..0x6000, 12), (0x7000..0x8000, 4)]);
+        assert_eq!(seen, [0x1000, 0x3000, 0x2000, 0x7000]);
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub(crate) fn look(scene: &Scene) -> Result<Vec<Beyond>, Error> {
         memfds = Some(unmapped(held.memfds, &resident));
         tmpfs = Some(unmapped(held.tmpfs, &resident));
     }
-    let swap = scene.entries.iter().map(|entry| entry.usage.swap).sum::<u64>();
+    let swap = scene.reading.entries.iter().map(|entry| entry.usage.swap).sum::<u64>();
     let plain = |kind, bytes| Beyond { kind, bytes, items: Vec::new() };
     let files = |kind, items: Option<Vec<Item>>| {
         let bytes = items.as_ref().map(|items| items.iter().map(|item| item.bytes).sum());
@@ -131,7 +131,7 @@ pub(crate) fn look(scene: &Scene) -> Result<Vec<Beyond>, Error> {
 /// mapping's line on every kernel, the inode is.
 fn resident_by_file(scene: &Scene) -> HashMap<u64, u64> {
     let mut resident = HashMap::new();
-    for entry in scene.entries.iter().filter(|entry| Map::has_file(&entry.map)) {
+    for entry in scene.reading.entries.iter().filter(|entry| Map::has_file(&entry.map)) {
         *resident.entry(entry.map.inode).or_insert(0) += entry.usage.rss;
     }
     resident

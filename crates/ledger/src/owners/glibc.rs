@@ -50,10 +50,7 @@ fn claim_segments(
         }
         return;
     }
-    let mut ranges: Vec<Range> = malloc.segments().map(|s| pages(&s.range)).collect();
-    ranges.sort_unstable_by_key(|range| range.start);
-    let residency = scene.residency(&ranges);
-    for (segment, tally) in malloc.tally(memory, &residency, until) {
+    for (segment, tally) in malloc.tally(memory, scene.reading.pages(), until) {
         let (range, name) = (pages(&segment.range), name(&segment, malloc));
         match tally {
             Ok(tally) => {
@@ -94,14 +91,14 @@ fn claim_mapped(
         .filter(|map| map.is_anonymous() && map.permissions.write && map.name.is_empty())
         .flat_map(|map| claims.free_in(&map.range()))
         .collect();
-    let residency = |ranges: &[Range]| scene.depth.heap.then(|| scene.residency(ranges));
-    let found = mapped_chunks(memory, &free, params.mapped_bytes, residency, until);
+    let resident = scene.reading.pages();
+    let scanned = scene.depth.heap.then_some(resident);
+    let found = mapped_chunks(memory, &free, params.mapped_bytes, scanned, until);
     let layer = if scene.depth.heap { Layer::HeapInUse } else { Layer::Heap };
     let surplus = found.bytes > params.mapped_bytes;
     for run in merge(found.chunks) {
         let claim = if surplus {
-            let resident = scene.residency(std::slice::from_ref(&run)).total();
-            let share = u128::from(resident) * u128::from(params.mapped_bytes);
+            let share = u128::from(resident.bytes_in(&run)) * u128::from(params.mapped_bytes);
             let live = (share / u128::from(found.bytes)) as u64;
             let name = "malloc, mapped chunks and freed ones that are still mapped";
             Claim::new(run, Layer::Anonymous, name).carving(layer, live)

@@ -23,20 +23,19 @@ pub(crate) fn huge_page_slack(
     rows: &mut Rows<'_>,
     cost: &mut Cost,
 ) {
-    let (Some(memory), Some(pagemap)) = (&scene.memory, &scene.pagemap) else { return };
-    let total: u64 = scene.entries.iter().map(|entry| entry.usage.anon_huge / HUGE).sum();
+    let (Some(memory), Some(pagemap)) = (&scene.memory, &scene.reading.pagemap) else { return };
+    let total: u64 = scene.reading.entries.iter().map(|entry| entry.usage.anon_huge / HUGE).sum();
     if !scene.depth.huge_pages || total == 0 {
         return;
     }
     let begun = Instant::now();
     let every = total.div_ceil(READ_AT_MOST);
     let mut met = 0u64;
-    for (index, entry) in scene.entries.iter().enumerate() {
+    for (index, entry) in scene.reading.entries.iter().enumerate() {
         if entry.usage.anon_huge == 0 {
             continue;
         }
-        let mut ask = |range: &Range| scene.residency(std::slice::from_ref(range));
-        let pieces = divide(entry, claims, &mut ask);
+        let pieces = divide(entry, claims, |map| scene.reading.pages_of(map)).pieces;
         let rest = kinds.layer(&entry.map);
         for huge in huge_pages(pagemap, &entry.map.range()) {
             met += 1;

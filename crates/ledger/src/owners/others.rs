@@ -12,7 +12,7 @@ use crate::sample::Scene;
 
 /// Claims what jemalloc, mimalloc and musl own, as `heap`.
 pub(super) fn claim(scene: &Scene, memory: &Memory, claims: &mut Claims) {
-    let Some(pagemap) = &scene.pagemap else { return };
+    let Some(pagemap) = &scene.reading.pagemap else { return };
     for image in &scene.images {
         let name = image.name();
         let data = || writable(image);

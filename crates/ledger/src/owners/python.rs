@@ -31,10 +31,8 @@ pub(super) fn claim(scene: &Scene, memory: &Memory, claims: &mut Claims, notes: 
         arenas.sort_unstable_by_key(|arena| arena.range.start);
         let runs = arenas.chunk_by(|a, b| a.range.end == b.range.start).map(|arenas| {
             let range = arenas[0].range.start..arenas[arenas.len() - 1].range.end;
-            let usage = scene.depth.python.then(|| {
-                let residency = scene.residency(std::slice::from_ref(&range));
-                python::usage(memory, arenas, &residency, until)
-            });
+            let pages = scene.reading.pages();
+            let usage = scene.depth.python.then(|| python::usage(memory, arenas, pages, until));
             (range, usage)
         });
         let runs: Vec<(Range, Option<python::Usage>)> = runs.collect();

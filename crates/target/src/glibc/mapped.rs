@@ -30,17 +30,15 @@ pub fn mapped_chunks(
     memory: &impl ReadMemory,
     ranges: &[Range],
     wanted: u64,
-    residency: impl FnOnce(&[Range]) -> Option<Residency>,
+    residency: Option<&Residency>,
     until: Instant,
 ) -> Mapped {
     let mut found = Mapped::default();
     let mut left = chained(memory, ranges, &mut found, until);
-    if found.bytes < wanted && !found.late {
+    if let Some(residency) = residency.filter(|_| found.bytes < wanted && !found.late) {
         left.sort_unstable_by_key(|range| range.start);
-        if let Some(residency) = residency(&left) {
-            for range in &left {
-                scan(memory, range, &residency, &mut found, until);
-            }
+        for range in &left {
+            scan(memory, range, residency, &mut found, until);
         }
     }
     found.chunks.sort_unstable_by_key(|chunk| chunk.start);

@@ -59,11 +59,13 @@ pub fn usage(
             .collect();
         let mut bytes = vec![0; addresses.len() * HEADER];
         memory.read_scattered(&addresses, HEADER, &mut bytes);
-        for header in bytes.chunks_exact(HEADER) {
+        for (&at, header) in addresses.iter().zip(bytes.chunks_exact(HEADER)) {
             pools += 1;
             match parse(header, arena) {
                 Some(pool) => {
-                    usage.in_use += u64::from(pool.live) * pool.block;
+                    // Part of it may be swapped out.
+                    let resident = residency.bytes_in(&(at..at + arena.pool_size));
+                    usage.in_use += (u64::from(pool.live) * pool.block).min(resident);
                     usage.blocks += u64::from(pool.live);
                 }
                 None => torn += 1,
