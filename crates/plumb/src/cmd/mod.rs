@@ -5,6 +5,7 @@ mod doctor;
 mod duration;
 mod hooks;
 mod hunt;
+mod load;
 mod mem;
 mod router;
 mod up;
@@ -25,6 +26,7 @@ pub enum Command {
     Up(up::Args),
     Hooks(hooks::Args),
     Hunt(hunt::Args),
+    Load(load::Args),
     Worker(worker::Args),
 }
 
@@ -38,6 +40,7 @@ impl Command {
             Self::Up(args) => up::run(args),
             Self::Hooks(args) => hooks::run(args),
             Self::Hunt(args) => hunt::run(args),
+            Self::Load(args) => load::run(args),
             Self::Worker(args) => worker::run(args),
         }
     }
