@@ -64,7 +64,7 @@ fn by_slot(scene: &Scene, linked: &Linked, namespace: &Namespace, index: usize) 
         .map(|(slot, holds)| Interposed {
             symbol: names::shown(&slot.name),
             module: module.path(),
-            owner: scene.owner_through(holds, &(0..0)),
+            owner: scene.owner_through(holds),
         })
         .collect()
 }

@@ -5,8 +5,9 @@
 //! # Design
 //! [`scan`] reads; it injects nothing and stops nobody. Four readings, each a file:
 //! - `patched`: private copies of text pages against the file that is mapped. Text that the kernel
-//!   shares with the file cannot differ and is not read. `jump` decodes where a patch leads, hop by
-//!   hop, through memory without a name, until a library is reached.
+//!   shares with the file cannot differ and is not read. `follow` walks from a patch, instruction by
+//!   instruction, through memory without a name, until a library is reached; `machine` knows the
+//!   constants on that way.
 //! - `interposed`: the dynamic linker's own list (`link`) says which library defines a name first,
 //!   and so where each slot should lead. Who comes before the C library, and whose slots lead
 //!   elsewhere, is reported.
@@ -19,19 +20,20 @@
 //! what could not be read is listed as `unread` and not as different.
 #![forbid(unsafe_code)]
 
+mod follow;
 mod interposed;
-mod jump;
 mod link;
+mod machine;
 mod names;
 mod patched;
 mod preloads;
 mod report;
+mod rows;
 mod scan;
 mod show;
 mod tracers;
 mod unread;
 
-pub use jump::{Step, decode};
 pub use names::is_memory_function;
 pub use plumb_target::Error;
 pub use report::{Hooks, Interposed, Patched, Preload, PreloadSource, Tracer, TracerKind, Unread};

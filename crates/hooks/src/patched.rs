@@ -1,16 +1,14 @@
 //! Functions whose text in memory differs from its file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use plumb_target::image::{Dynamic, FileView};
-use plumb_target::symbols::SymbolTable;
 use plumb_target::text_diff::{self, Difference};
-use plumb_target::{Error, Image, Range, ReadMemory, maps};
+use plumb_target::{Error, Image, PAGE, Range, ReadMemory, maps};
 
-use crate::jump::{self, Step};
-use crate::names;
 use crate::report::{Patched, Tracer, TracerKind, Unread};
 use crate::scan::Scene;
+use crate::{names, rows};
 
 /// What the text of all images told.
 #[derive(Debug, Default)]
@@ -20,9 +18,8 @@ pub(crate) struct Text {
     pub differing: Vec<(String, Range)>,
 }
 
-/// A change further than this into a function is shown without it.
-const MAX_INTO: u64 = 64 << 10;
 const BREAKPOINT: u8 = 0xcc;
+const CALL: u8 = 0xe8;
 
 /// Compares every image. One that cannot be opened is added to `unread`.
 pub(crate) fn find(scene: &Scene, unread: &mut Vec<Unread>) -> Result<Text, Error> {
@@ -47,14 +44,24 @@ pub(crate) fn find(scene: &Scene, unread: &mut Vec<Unread>) -> Result<Text, Erro
         let (traps, patches): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|d| is_breakpoint(scene, d));
         text.breakpoints.extend(traps.iter().flat_map(|d| breakpoints(scene, image, d)));
-        text.patched.extend(patches_of(scene, image, &patches));
+        text.patched.extend(rows::of(scene, image, &patches));
     }
     Ok(text)
 }
 
-/// Programs that move their text to huge pages leave anonymous memory in its place.
+/// Whether what lies there is the image's text: its file is mapped, or a copy that was put in its
+/// place (to change it, or to have it in huge pages). Where most bytes differ, other code lies there.
 fn is_of(image: &Image, scene: &Scene, address: u64) -> bool {
-    maps::find(&scene.maps, address).is_some_and(|map| map.path() == Some(&*image.path))
+    let Some(map) = maps::find(&scene.maps, address) else { return false };
+    if map.path() == Some(&*image.path) {
+        return true;
+    }
+    let page = address / PAGE * PAGE;
+    let both = text_diff::both(&scene.memory, image, page, PAGE as usize);
+    let differing = |(file, memory): (Vec<u8>, Vec<u8>)| {
+        file.iter().zip(&memory).filter(|(file, memory)| file != memory).count()
+    };
+    map.permissions.execute && both.is_some_and(|both| differing(both) < PAGE as usize / 4)
 }
 
 /// Text relocations (`DT_TEXTREL`) are written by the dynamic linker, up to eight bytes each.
@@ -74,7 +81,7 @@ fn leave_out_relocations(image: &Image, found: &mut Vec<Difference>) {
 }
 
 /// The addresses at which the bytes differ; those between are the same.
-fn changes(difference: &Difference) -> impl Iterator<Item = u64> {
+pub(crate) fn changes(difference: &Difference) -> impl Iterator<Item = u64> {
     let pairs = difference.file.iter().zip(&difference.memory).enumerate();
     pairs.filter(|(_, (file, memory))| file != memory).map(|(at, _)| difference.address + at as u64)
 }
@@ -92,12 +99,13 @@ fn is_breakpoint(scene: &Scene, difference: &Difference) -> bool {
 
 fn leads_to_uprobes(scene: &Scene, difference: &Difference) -> bool {
     let mut code = [0; 5];
-    if scene.memory.read_exact(difference.address, &mut code).is_none() {
+    if scene.memory.read_exact(difference.address, &mut code).is_none() || code[0] != CALL {
         return false;
     }
-    let step = jump::decode(&scene.memory, difference.address, &code);
-    let map = step.and_then(|step| maps::find(&scene.maps, step.target));
-    map.is_some_and(|map| map.name.to_string_lossy().starts_with("[uprobes"))
+    let by = i32::from_le_bytes([code[1], code[2], code[3], code[4]]);
+    let target = difference.address.wrapping_add(5).wrapping_add_signed(by.into());
+    maps::find(&scene.maps, target)
+        .is_some_and(|map| map.name.to_string_lossy().starts_with("[uprobes"))
 }
 
 fn breakpoints(scene: &Scene, image: &Image, difference: &Difference) -> Vec<Tracer> {
@@ -119,89 +127,4 @@ fn breakpoints(scene: &Scene, image: &Image, difference: &Difference) -> Vec<Tra
     } else {
         vec![Tracer { kind: TracerKind::Uprobe, ..one(difference.address) }]
     }
-}
-
-/// One row a function: differences are cut where functions begin and joined within one.
-fn patches_of(scene: &Scene, image: &Image, found: &[Difference]) -> Vec<Patched> {
-    let symbols = scene.symbols(image);
-    let mut functions: BTreeMap<u64, (bool, Range)> = BTreeMap::new();
-    for address in found.iter().flat_map(changes) {
-        let into = symbols.at(address.wrapping_sub(image.bias)).map(|(_, into)| into);
-        let named = into.filter(|&into| into < MAX_INTO);
-        let last = functions.last_key_value().map(|(_, (_, range))| range.end);
-        // Without a symbol, what lies close together is one patch.
-        let near = last.filter(|&end| named.is_none() && address - end < 16);
-        let start = match (named, near) {
-            (Some(into), _) => address - into,
-            (None, Some(_)) => functions.last_key_value().map_or(address, |(&start, _)| start),
-            (None, None) => address,
-        };
-        let range = functions.entry(start).or_insert((named.is_some(), address..address));
-        range.1.end = address + 1;
-    }
-    let row = |(start, (named, changed))| patch(scene, image, &symbols, start, named, &changed);
-    functions.into_iter().filter_map(row).collect()
-}
-
-fn patch(
-    scene: &Scene,
-    image: &Image,
-    symbols: &SymbolTable,
-    start: u64,
-    named: bool,
-    changed: &Range,
-) -> Option<Patched> {
-    let step = entry(scene, start, changed.start);
-    let jump_end = step.map_or(0, |(from, step)| from + step.length as u64);
-    let end = changed.end.max(jump_end);
-    let both = |end: u64| text_diff::both(&scene.memory, image, start, (end - start) as usize);
-    let (file_bytes, memory_bytes) = both(end).or_else(|| both(changed.end))?;
-    let home = start..end + 64;
-    let target = step.map(|(_, step)| inside(scene, image, step.target, changed, &home));
-    let (symbol, aliases) = named
-        .then(|| names::public(symbols.starting_at(start.wrapping_sub(image.bias))))
-        .flatten()
-        .map_or((None, Vec::new()), |(symbol, aliases)| (Some(symbol), aliases));
-    Some(Patched {
-        symbol,
-        aliases,
-        module: image.path.to_string_lossy().into_owned(),
-        address: start,
-        target_symbol: target.and_then(|at| symbol_at(scene, at)),
-        owner: target.and_then(|at| scene.owner(at)),
-        file_bytes,
-        memory_bytes,
-    })
-}
-
-/// The jump that a changed function begins with, or that the change itself begins with, and where
-/// that is.
-fn entry(scene: &Scene, start: u64, changed: u64) -> Option<(u64, Step)> {
-    [start, changed].into_iter().find_map(|from| {
-        let mut code = [0; jump::LONGEST];
-        let got = scene.memory.read_at(from, &mut code);
-        let step = jump::decode(&scene.memory, from, &code[..got])?;
-        // A jump that ends before the change was there already.
-        (from + step.length as u64 > changed).then_some((from, step))
-    })
-}
-
-/// Where a jump ends up: a short one may first go to a longer one beside the function.
-fn inside(scene: &Scene, image: &Image, target: u64, changed: &Range, home: &Range) -> u64 {
-    let beside = changed.start.saturating_sub(128)..changed.end + 128;
-    let mut at = target;
-    if image.range.contains(&at) && beside.contains(&at) {
-        let mut code = [0; jump::LONGEST];
-        let got = scene.memory.read_at(at, &mut code);
-        at = jump::decode(&scene.memory, at, &code[..got]).map_or(at, |step| step.target);
-    }
-    scene.through(at, home)
-}
-
-fn symbol_at(scene: &Scene, address: u64) -> Option<String> {
-    let image = plumb_target::image::find(scene.images, address)?;
-    let symbols = scene.symbols(image);
-    let (symbol, _) = symbols.at(address.wrapping_sub(image.bias))?;
-    let all = symbols.starting_at(symbol.address);
-    names::public(all).map(|(name, _)| name)
 }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use plumb_target::symbols::SymbolTable;
-use plumb_target::{Error, Image, Map, Memory, PAGE, Process, Range, ReadMemory, image, maps};
+use plumb_target::{Error, Image, Map, Memory, PAGE, Process, Range, image, maps};
 
+use crate::follow::{self, Place};
 use crate::link::Linked;
 use crate::report::{Hooks, Unread};
-use crate::{interposed, jump, patched, preloads, tracers, unread};
+use crate::{interposed, patched, preloads, tracers, unread};
 
 /// Libraries come and go while a program starts; after this many looks it is not starting.
 const MAX_LOOKS: usize = 16;
@@ -84,9 +85,6 @@ pub(crate) struct Scene<'a> {
     symbols: RefCell<HashMap<u64, Rc<SymbolTable>>>,
 }
 
-/// Trampolines that lead to trampolines; more than this is a circle.
-const MAX_HOPS: usize = 16;
-
 impl Scene<'_> {
     /// The symbols of an image, read once and only where they are asked for; empty where they
     /// cannot be read.
@@ -96,29 +94,35 @@ impl Scene<'_> {
         known.entry(image.range.start).or_insert_with(read).clone()
     }
 
-    /// Follows jumps from `address` through memory that no file stands behind, until a file is
-    /// reached. Places in `home`, the function where it began, do not count: trampolines end with
-    /// a jump back.
-    pub fn through(&self, mut address: u64, home: &Range) -> u64 {
-        for _ in 0..MAX_HOPS {
-            if self.owner(address).is_some() {
-                break;
-            }
-            let mut code = [0; 2 * jump::LONGEST];
-            let got = self.memory.read_at(address, &mut code);
-            let leads = |target: u64| self.is_executable(target) && !home.contains(&target);
-            let step = jump::decode(&self.memory, address, &code[..got])
-                .filter(|step| leads(step.target))
-                .or_else(|| jump::search(&self.memory, address, &code[..got], leads));
-            let Some(step) = step else { break };
-            address = step.target;
+    /// What is at `address` for a walk from a patch of `image`, whose function is at `home` and whose
+    /// other text that differs is at `patches`.
+    pub fn place(&self, address: u64, image: &Image, home: &Range, patches: &[Range]) -> Place {
+        if home.contains(&address) {
+            return Place::Home;
         }
-        address
+        if patches.iter().any(|range| range.contains(&address)) {
+            return Place::Between;
+        }
+        match image::find(self.images, address) {
+            Some(other) if other.range == image.range => Place::SameFile,
+            _ => self.outside(address),
+        }
     }
 
-    /// Who owns what is reached from `address`.
-    pub fn owner_through(&self, address: u64, home: &Range) -> Option<String> {
-        self.owner(self.through(address, home))
+    /// Who owns what is reached from `address`, which was found in a slot.
+    pub fn owner_through(&self, address: u64) -> Option<String> {
+        let walk = follow::slot(&self.memory, address, |at| self.outside(at));
+        walk.target.and_then(|target| self.owner(target))
+    }
+
+    fn outside(&self, address: u64) -> Place {
+        if self.owner(address).is_some() {
+            Place::File
+        } else if self.is_executable(address) {
+            Place::Between
+        } else {
+            Place::Nothing
+        }
     }
 
     /// The file behind an address; none for anonymous memory and for memfds, where code is made.

@@ -112,3 +112,97 @@ fn a_slot_that_leads_elsewhere_is_named() {
     assert_eq!((hooks.interposed.len(), hooks.interposed[0].owner.as_ref()), (1, None));
     assert!(hooks.sentence().contains("Code that no file owns"));
 }
+
+/// A function of four bytes that is patched by thirteen, with an unsized symbol before it; a short
+/// jump into the padding before a function, where the long one is; each is one row.
+#[test]
+fn a_patch_that_needs_room_beside_its_function_is_one_row() {
+    let victim = victim();
+    let image = victim.image("libc.so");
+    let symbols = image.symbols().expect("symbols");
+    let tight = symbols.all().windows(2).find(|pair| {
+        let end = pair[0].address + pair[0].size;
+        pair[0].is_function
+            && pair[0].is_exported
+            && (1..13).contains(&pair[0].size)
+            && pair[1].address >= pair[0].address + 13
+            && image.function(image.bias + end).is_none()
+    });
+    let tight = tight.map(|pair| image.bias + pair[0].address).expect("a tiny function");
+    victim.write(tight, &jump_to(victim.code_page));
+    let hooks = victim.running.scan();
+    let [patch] = hooks.patched.as_slice() else { panic!("{hooks:#?}") };
+    assert_eq!(
+        (patch.address, patch.memory_bytes.as_slice()),
+        (tight, &*jump_to(victim.code_page))
+    );
+
+    let victim = self::victim();
+    let shmdt = victim.address("libc.so", "shmdt");
+    let target = victim.address("ld-", "__tls_get_addr");
+    victim.write(shmdt, &[0xeb, 0xf9]);
+    let near = target.wrapping_sub(shmdt) as u32;
+    victim.write(shmdt - 5, &[&[0xe9][..], &near.to_le_bytes()].concat());
+    let hooks = victim.running.scan();
+    let [patch] = hooks.patched.as_slice() else { panic!("{hooks:#?}") };
+    assert_eq!(
+        (patch.symbol.as_deref(), patch.memory_bytes.as_slice()),
+        (Some("shmdt"), &[0xeb, 0xf9][..])
+    );
+    assert_eq!(patch.target_symbol.as_deref(), Some("__tls_get_addr"));
+}
+
+/// The variant of memset that this processor gets is known by the name that programs call.
+#[test]
+fn an_indirect_function_has_its_callers_name() {
+    let mut python = Command::new("python3");
+    let running =
+        Running::start(python.args(["-c", "print('ready', flush=True); input()"])).ready();
+    let process = running.process();
+    let images = images(&process, &maps::read(&process).expect("maps"));
+    let memory = OpenOptions::new().read(true).write(true).open(process.path("mem")).expect("root");
+    let bound = images.iter().find_map(|user| {
+        let file = user.open().ok()?;
+        let view = FileView::new(&file, &user.elf);
+        let slots = Dynamic::read(&view, &user.elf).slots(&view, |name| name == b"memset");
+        let mut word = [0; 8];
+        memory.read_exact_at(&mut word, user.bias + slots.first()?.address).ok()?;
+        let holds = u64::from_le_bytes(word);
+        let libc = plumb_target::image::find(&images, holds)?;
+        libc.name().starts_with("libc.so").then_some(holds)
+    });
+    let bound = bound.expect("a slot for memset");
+    memory.write_all_at(&[0x31, 0xc0, 0xc3], bound).expect("written");
+    let hooks = running.scan();
+    let [patch] = hooks.patched.as_slice() else { panic!("{hooks:#?}") };
+    assert_eq!((patch.address, patch.symbol.as_deref()), (bound, Some("memset")));
+}
+
+/// Some hooks do not write to text: they put a changed copy of the page in its place.
+#[test]
+fn a_page_of_text_that_was_replaced_is_compared() {
+    const REPLACE: &str = r"
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.mremap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+at = ctypes.cast(libc.shmdt, ctypes.c_void_p).value
+page = at & ~4095
+copy = libc.mmap(None, 4096, 3, 0x22, -1, 0)
+ctypes.memmove(copy, page, 4096)
+ctypes.memmove(copy + at - page, b'\x31\xc0\xc3', 3)
+libc.mprotect(copy, 4096, 5)
+libc.mremap(copy, 4096, 4096, 3, page)
+print('ready', flush=True)
+input()
+";
+    let running = Running::start(Command::new("python3").args(["-c", REPLACE])).ready();
+    let hooks = running.scan();
+    let [patch] = hooks.patched.as_slice() else { panic!("{hooks:#?}") };
+    assert_eq!(
+        (patch.symbol.as_deref(), &*patch.memory_bytes),
+        (Some("shmdt"), &[0x31, 0xc0, 0xc3][..])
+    );
+}

@@ -91,10 +91,10 @@ impl SymbolTable {
     pub fn at(&self, address: u64) -> Option<(&Symbol, u64)> {
         let mut before = self.symbols.partition_point(|s| s.address <= address);
         // Nested and sized symbols: look a little way back, not through the whole file.
-        for _ in 0..64 {
+        for back in 0..64 {
             let start = self.symbols.get(before.checked_sub(1)?)?.address;
             let here = self.starting_at(start);
-            let holds = |s: &&Symbol| s.size == 0 || address - start < s.size;
+            let holds = |s: &&Symbol| s.size == 0 && back == 0 || address - start < s.size;
             let best = here.iter().filter(holds).max_by_key(|s| (s.is_exported, s.is_function));
             if let Some(symbol) = best {
                 return Some((symbol, address - start));
@@ -160,6 +160,9 @@ mod tests {
         assert_eq!(table.at(0x110).map(|(s, o)| (s.name.as_str(), o)), Some(("munmap", 0x10)));
         assert_eq!(table.starting_at(0x100).len(), 2);
         assert!(table.at(0x130).is_none());
+        // Padding behind a sized one is not of an unsized one before that.
+        let padded = [named("_init", 0x80, 0, false), named("f", 0x100, 4, true)];
+        assert!(SymbolTable::of(padded.to_vec()).at(0x108).is_none());
         assert_eq!(table.at(0x280).map(|(s, o)| (s.name.as_str(), o)), Some(("bare", 0x80)));
         assert_eq!(table.named("munmap").map(|s| s.address), Some(0x100));
     }

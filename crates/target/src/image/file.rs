@@ -6,8 +6,8 @@ use std::path::Path;
 
 use object::elf::{
     DF_TEXTREL, DT_FLAGS, DT_NULL, DT_SONAME, DT_STRSZ, DT_STRTAB, DT_TEXTREL, ET_EXEC,
-    FileHeader64, NT_GNU_BUILD_ID, PT_DYNAMIC, PT_GNU_RELRO, PT_INTERP, PT_LOAD, PT_NOTE, PT_TLS,
-    ProgramHeader64,
+    FileHeader64, NT_GNU_BUILD_ID, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_GNU_RELRO, PT_INTERP, PT_LOAD,
+    PT_NOTE, PT_TLS, ProgramHeader64,
 };
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{LittleEndian, pod};
@@ -46,6 +46,8 @@ pub struct Elf {
     pub dynamic: Range,
     /// What the dynamic linker makes read-only once it has relocated it, at the file's addresses.
     pub relro: Range,
+    /// The unwinder's index of functions, at the file's addresses.
+    pub eh_frame_hdr: Range,
     /// Whether it is linked to fixed addresses.
     pub is_fixed: bool,
     /// Whether the dynamic linker writes into its text (`DT_TEXTREL`).
@@ -122,6 +124,7 @@ impl Elf {
                 self.dynamic = range(header);
             }
             PT_GNU_RELRO => self.relro = range(header),
+            PT_GNU_EH_FRAME => self.eh_frame_hdr = range(header),
             PT_TLS => self.tls_size = header.p_memsz(LE),
             _ => {}
         }

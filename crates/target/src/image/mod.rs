@@ -2,6 +2,7 @@
 
 mod dynamic;
 mod file;
+mod functions;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -64,6 +65,15 @@ impl Image {
     /// The file's name without its folders.
     pub fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The function that holds `address`, both of the process, by the unwinder's index: for files
+    /// without symbols.
+    pub fn function(&self, address: u64) -> Option<Range> {
+        let file = self.open().ok()?;
+        let view = FileView::new(&file, &self.elf);
+        let of_file = functions::holding(&view, &self.elf, address.wrapping_sub(self.bias))?;
+        Some(self.bias.wrapping_add(of_file.start)..self.bias.wrapping_add(of_file.end))
     }
 
     /// The file itself, opened through the mapping or through the process's root; it is checked to
