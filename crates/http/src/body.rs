@@ -67,7 +67,8 @@ impl BodyReader {
     pub async fn read(&self, mut body: Body) -> Result<ReadBody, ApiError> {
         let result = self.read_bounded(&mut body).await;
         if matches!(&result, Err(error) if error.status == 413 || error.status == 503) {
-            drop(timeout(LINGER, discard(&mut body)).await);
+            // The refusal itself need not wait for that: a client may never send what it announced.
+            tokio::spawn(timeout(LINGER, discard(body)));
         }
         result
     }
@@ -123,6 +124,6 @@ impl BodyReader {
     }
 }
 
-async fn discard(body: &mut Body) {
+async fn discard(mut body: Body) {
     while let Some(Ok(_)) = body.frame().await {}
 }

@@ -143,6 +143,18 @@ async fn bodies_are_bounded() {
     }
 }
 
+/// A body that is announced need not come before it is refused.
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_the_body() {
+    let server = start(Limits { max_body_bytes: 1000, ..Limits::default() }).await;
+    let asked = std::time::Instant::now();
+    let head = "POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n";
+    let mut stream = server.send(head).await;
+    let answer = read_until(&mut stream, "1000 bytes").await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(asked.elapsed() < Duration::from_secs(4), "waited {:?}", asked.elapsed());
+}
+
 #[tokio::test]
 async fn all_bodies_together_are_bounded() {
     let limits = Limits { max_buffered_bytes: 4 << 10, ..Limits::default() };
