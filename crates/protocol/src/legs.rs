@@ -19,7 +19,9 @@ pub fn prefill(client: &Body<'_>) -> Vec<u8> {
     let mut out = Object::with_capacity(size + ASK.len() + 64);
     for (name, value) in client.fields() {
         match name {
-            "stream" | "max_tokens" | "stream_options" | "min_tokens" | "kv_transfer_params" => {}
+            // `best_of` is at least `n`, which becomes 1.
+            "stream" | "max_tokens" | "stream_options" | "min_tokens" | "best_of"
+            | "kv_transfer_params" => {}
             "max_completion_tokens" | "n" => out.field(name, "1"),
             "tool_choice" if value.get() == r#""required""# => {}
             "response_format" if is_strict(value) => {}

@@ -119,7 +119,7 @@ fn the_prefill_leg_follows_the_field_table() {
     let client = json!({
         "model": "m", "messages": [{"role": "user", "content": "caf\u{e9} \"\u{1f600}\""}],
         "stream": true, "stream_options": {"include_usage": true}, "max_completion_tokens": 99,
-        "min_tokens": 5, "n": 4, "tool_choice": "required", "tools": [{"type": "function"}],
+        "min_tokens": 5, "n": 4, "best_of": 4, "tool_choice": "required", "tools": [{"type": "function"}],
         "response_format": {"type": "json_schema", "json_schema": {"strict": true}},
         "temperature": 0.7, "ein \"Feld\"": {"unknown": [1, 2.50, null]},
     })

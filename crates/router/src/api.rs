@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body as HttpBody;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -17,10 +17,9 @@ use plumb_protocol::ApiError;
 use plumb_protocol::body::Body;
 use serde_json::{Value, json};
 
-use crate::decision::Route;
 use crate::failure::{self, Tried};
 use crate::front::Front;
-use crate::legs::Call;
+use crate::legs::{Call, LegError};
 use crate::upstream::Ask;
 use crate::{decision, headers, health, relay};
 
@@ -31,6 +30,7 @@ pub(crate) fn app(front: Arc<Front>) -> Router {
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
         .route("/v1/models", get(models))
+        .route("/v1/models/{*name}", get(model))
         .route("/tokenize", post(tokenize))
         .route("/detokenize", post(detokenize))
         .route(
@@ -50,11 +50,20 @@ async fn completions(State(front): Shared, request: Request) -> Response {
 }
 
 async fn tokenize(State(front): Shared, request: Request) -> Response {
-    ask_one(front, "/tokenize", request).await.unwrap_or_else(Refusal::into_response)
+    ask_one(front, "/tokenize", request).await.unwrap_or_else(refused)
 }
 
 async fn detokenize(State(front): Shared, request: Request) -> Response {
-    ask_one(front, "/detokenize", request).await.unwrap_or_else(Refusal::into_response)
+    ask_one(front, "/detokenize", request).await.unwrap_or_else(refused)
+}
+
+/// The answer to what never came to an instance.
+fn refused(error: ApiError) -> Response {
+    let reason = match error.status {
+        429 | 503 => "no_place",
+        _ => "refused",
+    };
+    relay::unrouted(Refusal(error).into_response(), reason)
 }
 
 /// A request that an engine answers. Whatever becomes of it, its id is in the answer.
@@ -71,7 +80,7 @@ async fn generate(front: Arc<Front>, path: &'static str, request: Request) -> Re
         Ok(response) => response,
         Err(error) => {
             front.meters.answered(error.status);
-            Refusal(error).into_response()
+            refused(error)
         }
     };
     response.headers_mut().insert(REQUEST_ID, id);
@@ -104,28 +113,45 @@ async fn ask_one(
     front: Arc<Front>,
     path: &'static str,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let body = front.reader.read(body).await?;
-    let tried = Tried::default();
-    let Route { decode, .. } = decision::decide(&front, &body, Some("any_instance"), &tried)?;
-    let route = Route { prefill: None, decode, reason: "any_instance" };
     let mut headers = headers::for_instance(&head.headers);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let ask = Ask { method: Method::POST, path: path.into(), headers, body: body.bytes() };
-    let answer = route.decode.upstream.ask(&ask, front.options.first_byte_timeout).await;
-    match answer {
-        Ok(answer) => Ok(relay::whole(answer, Some(&route))),
-        Err(error) => {
-            let message = format!("{} {error}.", route.decode.url);
-            Err(Refusal(ApiError::bad_gateway(message)))
+    let mut tried = Tried::default();
+    loop {
+        let route = decision::decide(&front, &body, Some("any_instance"), &tried)?;
+        match route.decode.upstream.ask(&ask, front.options.first_byte_timeout).await {
+            Ok(answer) => return Ok(relay::whole(answer, Some(&route))),
+            Err(error) => tried.failed(&front, &route.decode, LegError::Upstream(error)),
         }
     }
 }
 
-/// The models of all instances that can answer, each once.
-async fn models(State(front): Shared, headers: HeaderMap) -> Result<Response, Refusal> {
-    let mut headers = headers::for_instance(&headers);
+async fn models(State(front): Shared, headers: HeaderMap) -> Response {
+    match all_models(&front, &headers).await {
+        Ok(data) => axum::Json(json!({"object": "list", "data": data})).into_response(),
+        Err(answer) => answer,
+    }
+}
+
+async fn model(State(front): Shared, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    match all_models(&front, &headers).await {
+        Ok(data) => match data.into_iter().find(|model| model["id"] == name.as_str()) {
+            Some(model) => axum::Json(model).into_response(),
+            None => {
+                let message = format!("The model `{name}` does not exist.");
+                Refusal(ApiError::not_found(message).param("model")).into_response()
+            }
+        },
+        Err(answer) => answer,
+    }
+}
+
+/// The models of all instances that can answer, each once; else the answer that says why not.
+async fn all_models(front: &Front, headers: &HeaderMap) -> Result<Vec<Value>, Response> {
+    let mut headers = headers::for_instance(headers);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     let ask = Ask { method: Method::GET, path: "/v1/models".into(), headers, body: Bytes::new() };
     let up = front.decode.iter().filter(|i| i.is_up());
@@ -136,7 +162,7 @@ async fn models(State(front): Shared, headers: HeaderMap) -> Result<Response, Re
     let mut answered = false;
     for answer in answers.into_iter().flatten() {
         if !answer.status.is_success() {
-            return Ok(relay::whole(answer, None));
+            return Err(relay::whole(answer, None));
         }
         let Ok(body) = serde_json::from_slice::<Value>(&answer.body) else { continue };
         answered = true;
@@ -147,7 +173,8 @@ async fn models(State(front): Shared, headers: HeaderMap) -> Result<Response, Re
         }
     }
     if !answered {
-        return Err(Refusal(ApiError::unavailable("No decode instance tells its models.", 1)));
+        let error = ApiError::unavailable("No decode instance tells its models.", 1);
+        return Err(Refusal(error).into_response());
     }
-    Ok(axum::Json(json!({"object": "list", "data": data})).into_response())
+    Ok(data)
 }

@@ -101,7 +101,7 @@ impl Journey<'_> {
                 if had_blocks && matches!(error, LegError::Failed(_)) {
                     self.tried.recompute = Some(route.decode.clone());
                 }
-                self.failed(&route.decode, error);
+                self.tried.failed(self.front, &route.decode, error);
                 None
             }
         }
@@ -126,7 +126,7 @@ impl Journey<'_> {
             }
             Ok(Prefilled::Refused(answer)) => Some(Some(Decoded::Whole(answer))),
             Err(error) => {
-                self.failed(&prefill, error);
+                self.tried.failed(self.front, &prefill, error);
                 None
             }
         }
@@ -139,23 +139,6 @@ impl Journey<'_> {
         if !refused {
             lease.taken();
         }
-    }
-
-    fn failed(&mut self, instance: &Arc<Instance>, error: LegError) {
-        let leg = instance.role.name();
-        let (kind, why) = match &error {
-            LegError::Upstream(error @ UpstreamError::Unreached(why)) => {
-                instance.mark_down(why);
-                ("unreached", error.to_string())
-            }
-            LegError::Upstream(error @ UpstreamError::Late) => ("late", error.to_string()),
-            LegError::Upstream(error) => ("died", error.to_string()),
-            LegError::Failed(answer) => ("answered", format!("answered {}", answer.status)),
-        };
-        warn!(url = instance.url, leg, why, "a leg failed");
-        self.front.meters.leg_failed(leg, kind);
-        self.front.meters.retried(leg);
-        self.tried.add(instance, error, why, self.front.options.when_prefill_fails);
     }
 
     fn answer(self, route: &Route, decoded: Decoded, place: OwnedSemaphorePermit) -> Response {
@@ -193,7 +176,7 @@ impl Journey<'_> {
             }
             None => {
                 meters.answered(error.status);
-                relay::unrouted(Refusal(error).into_response())
+                relay::unrouted(Refusal(error).into_response(), "nothing_left")
             }
         }
     }
@@ -228,6 +211,24 @@ impl Tried {
             return ApiError::unavailable(what, 1);
         }
         ApiError::bad_gateway(format!("{what} Tried: {}.", self.why.join("; ")))
+    }
+
+    /// A leg failed: told, counted, and that instance is not asked again.
+    pub(crate) fn failed(&mut self, front: &Front, instance: &Arc<Instance>, error: LegError) {
+        let leg = instance.role.name();
+        let (kind, why) = match &error {
+            LegError::Upstream(error @ UpstreamError::Unreached(why)) => {
+                instance.mark_down(why);
+                ("unreached", error.to_string())
+            }
+            LegError::Upstream(error @ UpstreamError::Late) => ("late", error.to_string()),
+            LegError::Upstream(error) => ("died", error.to_string()),
+            LegError::Failed(answer) => ("answered", format!("answered {}", answer.status)),
+        };
+        warn!(url = instance.url, leg, why, "a leg failed");
+        front.meters.leg_failed(leg, kind);
+        front.meters.retried(leg);
+        self.add(instance, error, why, front.options.when_prefill_fails);
     }
 
     fn add(

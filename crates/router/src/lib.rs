@@ -34,25 +34,6 @@ use tracing::{info, warn};
 pub use config::{ConfigError, Options, PolicyName, Settings, WhenPrefillFails};
 pub use front::Observed;
 
-/// Why the router could not run.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address cannot be listened on.
-    #[error(transparent)]
-    Listen(#[from] std::io::Error),
-}
-
-/// Listens where the options say and serves until `shutdown` ends; see [`serve`].
-pub async fn run(
-    options: Options,
-    observed: Observed,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
-    let listener = plumb_http::bind(&options.host, options.port).await?;
-    serve(listener, options, observed, shutdown).await;
-    Ok(())
-}
-
 /// Serves on `listener` until `shutdown` ends, then drains: streams in flight finish within the
 /// drain's time, and the leases of those that did not are given back.
 pub async fn serve(

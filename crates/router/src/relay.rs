@@ -49,14 +49,15 @@ pub(crate) fn whole(answer: Answer, route: Option<&Route>) -> Response {
     *response.headers_mut() = headers::for_client(&answer.headers);
     match route {
         Some(route) => drop(response.headers_mut().insert(ROUTE, route.header())),
-        None => return unrouted(response),
+        None => return unrouted(response, "nothing_left"),
     }
     response
 }
 
-/// An answer that no instance could give.
-pub(crate) fn unrouted(mut response: Response) -> Response {
-    response.headers_mut().insert(ROUTE, HeaderValue::from_static("none;reason=nothing_left"));
+/// An answer that no instance gave, and why.
+pub(crate) fn unrouted(mut response: Response, reason: &'static str) -> Response {
+    let route = HeaderValue::from_str(&format!("none;reason={reason}"));
+    response.headers_mut().extend(route.ok().map(|route| (ROUTE, route)));
     response
 }
 

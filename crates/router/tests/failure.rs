@@ -85,6 +85,18 @@ async fn a_dead_prefill_instance_is_not_asked_and_is_used_again_when_it_is_back(
 }
 
 #[tokio::test]
+async fn tokens_are_asked_of_another_instance_when_one_dies() {
+    let dies = Peer::always(Reply::json(200, b"never whole").cut(20)).await;
+    let lives = Peer::always(Reply::json(200, b"tokens")).await;
+    let router = router(settings(&[], &[&dies, &lives]), 2).await;
+    for _ in 0..2 {
+        let got = client::ask(router.address, "/tokenize", &json!({"prompt": "x"})).await;
+        assert_eq!((got.status.as_u16(), &got.body[..]), (200, &b"tokens"[..]));
+        assert!(got.header("x-plumb-route").contains(&lives.url()));
+    }
+}
+
+#[tokio::test]
 async fn by_policy_a_prefill_failure_is_an_error() {
     let prefill =
         Peer::always(Reply::json(500, &recorded(V, "err_decode_bad_remote.response.json"))).await;

@@ -46,6 +46,7 @@ async fn wrong_bodies_are_refused_and_reach_nobody() {
             );
             assert!(error["message"].as_str().unwrap().contains(part), "{error}");
             assert!(!got.header("x-request-id").is_empty());
+            assert_eq!(got.header("x-plumb-route"), "none;reason=refused");
         }
     }
     assert!(prefill.saw_nothing_more() && decode.saw_nothing_more());
@@ -87,6 +88,9 @@ async fn more_than_a_bounded_queue_is_refused() {
     assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, "1"));
     let tired = waiting.await.unwrap();
     assert_eq!((tired.status.as_u16(), tired.header("retry-after")), (503, "1"));
+    for unrouted in [refused, tired] {
+        assert_eq!(unrouted.header("x-plumb-route"), "none;reason=no_place");
+    }
     first.abort();
 }
 

@@ -128,6 +128,10 @@ async fn models_and_tokens_are_asked_of_instances() {
     let router = router(settings(&[&prefill], &[&a, &b]), 3).await;
     let models = client::get(router.address, "/v1/models").await.json();
     assert_eq!(models["data"], json!([{"id": "both"}, {"id": "a", "x": 1}, {"id": "b", "x": 1}]));
+    let one = client::get(router.address, "/v1/models/a").await;
+    assert_eq!(one.json(), json!({"id": "a", "x": 1}));
+    let none = client::get(router.address, "/v1/models/no/such").await;
+    assert_eq!((none.status.as_u16(), &none.json()["error"]["param"]), (404, &json!("model")));
     let tokens = client::ask(router.address, "/tokenize", &json!({"prompt": "x"})).await;
     assert_eq!(tokens.text(), r#"got {"prompt":"x"}"#);
     assert!(tokens.header("x-plumb-route").contains("reason=any_instance"));
