@@ -1,5 +1,6 @@
 """OpenAI's own Python client against a server: `openai_client.py BASE_URL`."""
 
+import asyncio
 import sys
 
 import openai
@@ -86,4 +87,45 @@ for fields in (
     refused(openai.BadRequestError, chat, **fields)
 message = refused(openai.BadRequestError, complete, prompt="word " * 40000, max_tokens=1)
 assert "maximum context length" in message, message
+refused(openai.BadRequestError, chat, logprobs=False, top_logprobs=2)
+refused(openai.BadRequestError, chat, logit_bias={"5": 101})
+refused(openai.BadRequestError, chat, web_search_options={})
+refused(openai.NotFoundError, client.models.retrieve, model="nope")
+assert client.models.retrieve(model).id == model
+
+
+async def at_once():
+    """Many requests of one client together: each gets its own answer."""
+    many = openai.AsyncOpenAI(base_url=sys.argv[1], api_key="unused", max_retries=0)
+
+    async def stream(n):
+        texts = [""] * n
+        chunks = await many.chat.completions.create(
+            messages=user, model=model, seed=3, n=n, stream=True, max_completion_tokens=8,
+            logprobs=True, top_logprobs=1, stream_options={"include_usage": True})
+        async for chunk in chunks:
+            for choice in chunk.choices:
+                texts[choice.index] += choice.delta.content or ""
+                assert choice.delta.content in (None, "") or choice.logprobs.content
+        assert chunk.usage.completion_tokens <= 8 * n, chunk
+        return texts
+
+    async def left():
+        chunks = await many.completions.create(prompt="Once", model=model, stream=True,
+                                               max_tokens=400)
+        async for _ in chunks:
+            break
+        await chunks.close()
+
+    one, two, _, again = await asyncio.gather(stream(1), stream(2), left(), stream(2))
+    assert two == again and two[0] == one[0], (one, two, again)
+    await many.close()
+
+
+asyncio.run(at_once())
+
+# Characters of several tokens come whole, however they are streamed.
+emoji = complete("🗼🎉 日本の首都は", max_tokens=12, stream=True)
+pieces = [p.choices[0].text for p in emoji]
+assert "".join(pieces) == complete("🗼🎉 日本の首都は", max_tokens=12).choices[0].text
 print("all checks passed")

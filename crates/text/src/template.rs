@@ -79,6 +79,12 @@ impl ChatTemplate {
         self.render_as_is(&messages, tools, add_generation_prompt, kwargs)
     }
 
+    /// Whether the template looks at a variable of this name.
+    pub fn knows(&self, variable: &str) -> bool {
+        let template = self.environment.get_template(CHAT);
+        template.is_ok_and(|template| template.undeclared_variables(false).contains(variable))
+    }
+
     fn render_as_is(
         &self,
         messages: &[Json],

@@ -35,6 +35,7 @@ pub struct Tokenizer {
     add_eos: bool,
     /// SentencePiece: a text starts with a space that it does not show.
     space_prefix: bool,
+    longest: usize,
 }
 
 #[derive(Debug)]
@@ -87,6 +88,11 @@ impl Tokenizer {
             add_bos: gguf.get("tokenizer.ggml.add_bos_token")?.unwrap_or(defaults.add_bos),
             add_eos: gguf.get("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
             space_prefix: gguf.get("tokenizer.ggml.add_space_prefix")?.unwrap_or(defaults.prefix),
+            longest: (0..vocab.len() as u32)
+                .map(|id| vocab.piece(id).len())
+                .max()
+                .unwrap_or(1)
+                .max(1),
             vocab,
             algorithm,
             bos,
@@ -144,6 +150,11 @@ impl Tokenizer {
     /// name. Empty for an id that the vocabulary does not have.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.vocab.piece(id)
+    }
+
+    /// Bytes of the longest token: a text of so many times `n` has at least `n` tokens.
+    pub fn longest_token(&self) -> usize {
+        self.longest
     }
 
     /// How many tokens there are; ids are below it.

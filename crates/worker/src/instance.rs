@@ -60,6 +60,8 @@ pub struct Instance {
     pub alive: Arc<AtomicBool>,
     /// Places for answers, running and waiting.
     pub places: Arc<Semaphore>,
+    /// How many places there are.
+    pub max_answers: usize,
     /// Generations whose client still waits.
     pub in_flight: Arc<AtomicUsize>,
     /// The next request's number.
@@ -86,9 +88,16 @@ impl Instance {
     /// Hands the prompts of one request to the engine's thread.
     ///
     /// # Errors
-    /// 503 if there is no place for them, 500 if their KV cannot be claimed and policy says so.
+    /// 400 if there never is a place for them, 503 if there is none now, 500 if their KV cannot be claimed and policy says so.
     pub fn submit(&self, generations: Vec<Generation>) -> Result<Ticket, ApiError> {
-        let answers = generations.iter().map(|g| g.n).sum();
+        let answers: u32 = generations.iter().map(|g| g.n).sum();
+        if answers as usize > self.max_answers {
+            let message = format!(
+                "This asks for {answers} answers at once; this instance takes {} at most.",
+                self.max_answers
+            );
+            return Err(ApiError::bad_request(message).param("n"));
+        }
         let places = Arc::clone(&self.places).try_acquire_many_owned(answers).map_err(|_| {
             ApiError::unavailable("This instance has as many requests as it can queue.", 1)
         })?;
@@ -178,7 +187,7 @@ impl Ticket {
         self.events.recv().await
     }
 
-    /// Nobody wants more of this answer.
+    /// This answer's text has ended.
     pub fn stop(&self, index: u32) {
         let part =
             self.parts.iter().find(|p| (p.first_index..p.first_index + p.n).contains(&index));

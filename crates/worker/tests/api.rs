@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{CONTEXT, decode, gemma, options, prefill, start};
+use common::{CONTEXT, decode, gemma, options, prefill, smollm, start};
 use serde_json::{Value, json};
 
 fn recorded(name: &str) -> Value {
@@ -65,6 +65,10 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ("logit_bias", json!({"x": 1})),
         ("top_logprobs", json!(3)),
         ("stop", json!([""])),
+        ("reasoning_effort", json!("high")),
+        ("web_search_options", json!({})),
+        ("verbosity", json!("low")),
+        ("audio", json!({})),
     ] {
         let answer = prefill().chat(&json!({"messages": question(), field: value}));
         assert_eq!(answer.status, 400, "{field}: {}", answer.body);
@@ -75,8 +79,51 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         assert_eq!(answer.status, 400, "{garbage:?}");
         assert_eq!(answer.json()["error"]["type"], "BadRequestError");
     }
-    let fine = json!({"messages": question(), "max_tokens": 1, "user": "me", "house": [1, 2]});
+    let fine = json!({"messages": question(), "max_tokens": 1, "user": "me", "house": [1, 2],
+                      "store": true, "service_tier": "auto", "reasoning_effort": "none",
+                      "tools": [{"type": "function", "function": {"name": "f"}}],
+                      "tool_choice": "none"});
     assert_eq!(prefill().chat(&fine).status, 200, "unknown fields are ignored");
+}
+
+/// Words for 15 MB, of which no token can be part of an answer: refused before they are tokens.
+#[test]
+fn a_text_that_cannot_fit_is_refused_at_once() {
+    let text = "word ".repeat(3_000_000);
+    let chat = json!([{"role": "user", "content": &text}]);
+    let asked = std::time::Instant::now();
+    for answer in [
+        prefill().complete(&json!({"prompt": &text})),
+        prefill().complete(&json!({"prompt": ["fits", &text]})),
+        prefill().chat(&json!({"messages": chat})),
+    ] {
+        assert_eq!(answer.status, 400);
+        assert_eq!(answer.json()["error"]["param"], "input_tokens", "{}", answer.body);
+        let context = format!("maximum context length is {CONTEXT} tokens");
+        assert!(answer.body.contains(&context), "{}", answer.body);
+    }
+    assert!(asked.elapsed().as_secs() < 10, "{:?}: they were tokenized", asked.elapsed());
+}
+
+#[test]
+fn more_answers_than_there_are_places_is_no_matter_of_waiting() {
+    let answer = prefill().complete(&json!({"prompt": vec!["a"; 250], "n": 8}));
+    assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!("n")));
+}
+
+/// OpenAI's form of an assistant that only called a tool has no content.
+#[test]
+fn a_history_of_tool_calls_can_be_read() {
+    let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    for assistant in [
+        json!({"role": "assistant", "content": null, "tool_calls": [&call]}),
+        json!({"role": "assistant", "tool_calls": [&call]}),
+    ] {
+        let messages = json!([{"role": "user", "content": "Call f."}, assistant,
+                              {"role": "tool", "tool_call_id": "1", "content": "done"}]);
+        let answer = prefill().chat(&json!({"messages": messages, "max_tokens": 1}));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
 }
 
 #[test]
@@ -116,6 +163,17 @@ fn a_stop_string_ends_the_answer_and_is_not_shown() {
     stopped["stop"] = stop.into();
     let choice = prefill().chat(&stopped).json()["choices"][0].clone();
     assert_eq!((&choice["finish_reason"], &choice["stop_reason"]), (&json!("stop"), &json!(stop)));
+}
+
+#[test]
+fn an_answer_that_a_stop_string_ended_is_counted() {
+    let own = start(options(smollm()));
+    let body =
+        json!({"prompt": "One, two, three,", "max_tokens": 30, "temperature": 0, "stop": ","});
+    assert_eq!(own.complete(&body).json()["choices"][0]["stop_reason"], ",");
+    let ended = r#"vllm:request_success_total{finished_reason="stop"} 1"#;
+    common::wait_for("it is counted", || own.get("/metrics").body.contains(ended).then_some(()));
+    assert_eq!(own.metric("plumb_answer_seconds_count"), 1.0);
 }
 
 #[test]
@@ -199,6 +257,8 @@ fn plain_paths() {
     let models = prefill().get("/v1/models").json();
     assert_eq!(models["data"][0]["id"], "tiny");
     assert_eq!(models["data"][0]["max_model_len"], CONTEXT);
+    assert_eq!(prefill().get("/v1/models/tiny").json(), models["data"][0]);
+    assert_eq!(prefill().get("/v1/models/nope").status, 404);
     assert_eq!(prefill().get("/nowhere").status, 404);
     assert_eq!(prefill().get("/v1/completions").status, 405);
     assert!(prefill().metric("plumb_rss_bytes") > 1e7);

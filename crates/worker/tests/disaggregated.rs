@@ -92,7 +92,7 @@ fn a_prompt_that_decode_knows_is_not_pulled() {
     assert_eq!(answer.text(0), alone);
     let lease = format!("/kv/leases/{}", params["remote_request_id"].as_str().unwrap());
     // Whoever is first ends it; decode's word may still be under way.
-    wait_for("the lease to end", || (prefill().delete(&lease) == 404).then_some(()));
+    wait_for("the lease to end", || (prefill().delete(&lease).status == 404).then_some(()));
 }
 
 #[test]
@@ -134,8 +134,11 @@ fn params_have_the_recorded_keys() {
     assert_eq!(params["remote_num_tokens"], 50);
     assert_eq!(params["remote_block_ids"][0].as_array().unwrap().len(), 4);
     let id = params["remote_request_id"].as_str().unwrap();
-    assert_eq!(prefill().delete(&format!("/kv/leases/{id}")), 204);
-    assert_eq!(prefill().delete(&format!("/kv/leases/{id}")), 404, "a lease ends once");
+    assert_eq!(prefill().delete(&format!("/kv/leases/{id}")).status, 204);
+    let again = prefill().delete(&format!("/kv/leases/{id}"));
+    assert_eq!(again.status, 404, "a lease ends once");
+    // By this the router knows it from a server that has no such path.
+    assert_eq!(again.json()["error"]["param"], "remote_request_id");
 }
 
 #[test]
@@ -160,7 +163,7 @@ fn a_second_use_is_computed_here() {
     let body = body(&prompt(40, 6), false);
     let params = prefill_leg("/v1/completions", &body);
     let id = params["remote_request_id"].as_str().unwrap();
-    assert_eq!(prefill().delete(&format!("/kv/leases/{id}")), 204);
+    assert_eq!(prefill().delete(&format!("/kv/leases/{id}")).status, 204);
     let answer = decode_leg(&decode, "/v1/completions", &body, params);
     assert_eq!(answer.text(0), prefill().complete(&body).text(0));
     assert_eq!(decode.metric(r#"plumb_prompt_tokens_total{source="computed"}"#), 40.0);
@@ -178,7 +181,7 @@ fn missing_fields_are_computed_here() {
         assert_eq!(decode_leg(decode(), "/v1/completions", &body, params).text(0), alone);
     }
     let id = params["remote_request_id"].as_str().unwrap();
-    assert_eq!(prefill().delete(&format!("/kv/leases/{id}")), 204);
+    assert_eq!(prefill().delete(&format!("/kv/leases/{id}")).status, 204);
 }
 
 #[test]
@@ -203,7 +206,7 @@ fn a_failed_pull_is_an_error_where_policy_says_so() {
     }
     assert_eq!(strict.metric(r#"plumb_kv_blocks{state="used"}"#), 0.0);
     let id = params["remote_request_id"].as_str().unwrap();
-    assert_eq!(prefill().delete(&format!("/kv/leases/{id}")), 204);
+    assert_eq!(prefill().delete(&format!("/kv/leases/{id}")).status, 204);
 }
 
 #[test]

@@ -32,19 +32,29 @@ pub fn check_model(instance: &Instance, asked: Option<&str>) -> Result<(), ApiEr
 /// # Errors
 /// 400 with the numbers, in vLLM's words, for a prompt that leaves no room for an answer.
 pub fn check_length(instance: &Instance, tokens: usize) -> Result<(), ApiError> {
-    let context = instance.context;
     if tokens == 0 {
         return Err(ApiError::bad_request("The prompt has no tokens.").param("prompt"));
     }
-    if tokens < context {
-        return Ok(());
-    }
+    if tokens < instance.context { Ok(()) } else { Err(too_long(instance, tokens)) }
+}
+
+/// For a text, before the time is spent on its tokens: no token stands for more than the longest.
+///
+/// # Errors
+/// As [`check_length`].
+pub fn check_text(instance: &Instance, text: &str) -> Result<(), ApiError> {
+    let least = text.len().div_ceil(instance.tokenizer.longest_token());
+    if least < instance.context { Ok(()) } else { Err(too_long(instance, least)) }
+}
+
+fn too_long(instance: &Instance, tokens: usize) -> ApiError {
+    let context = instance.context;
     let message = format!(
         "This model's maximum context length is {context} tokens. However, your prompt contains at \
          least {tokens} input tokens, which exceeds this limit even without any output tokens. \
          Please reduce the length of the input prompt. (parameter=input_tokens, value={tokens})"
     );
-    Err(ApiError::bad_request(message).param("input_tokens"))
+    ApiError::bad_request(message).param("input_tokens")
 }
 
 /// Runs what may take long (a big prompt takes tens of milliseconds to tokenize) where it does not

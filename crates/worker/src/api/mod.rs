@@ -28,6 +28,7 @@ pub fn routes(instance: Arc<Instance>, page: Page) -> Router {
         .route("/v1/chat/completions", post(chat::handle))
         .route("/v1/completions", post(completions::handle))
         .route("/v1/models", get(plain::models))
+        .route("/v1/models/{*name}", get(plain::model))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/kv/leases/{id}", delete(plain::release))

@@ -10,12 +10,26 @@ use plumb_http::Refusal;
 use plumb_protocol::ApiError;
 use plumb_protocol::openai::{Model, ModelList};
 
+use super::body::check_model;
 use super::events;
 use crate::instance::Instance;
 
 /// `GET /v1/models`.
 pub async fn models(State(instance): State<Arc<Instance>>) -> Result<Response, Refusal> {
-    let model = Model {
+    Ok(events::json(&ModelList { object: "list".into(), data: vec![the_model(&instance)] })?)
+}
+
+/// `GET /v1/models/{name}`.
+pub async fn model(
+    State(instance): State<Arc<Instance>>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    check_model(&instance, Some(&name))?;
+    Ok(events::json(&the_model(&instance))?)
+}
+
+fn the_model(instance: &Instance) -> Model {
+    Model {
         id: instance.model_name.clone(),
         object: "model".into(),
         created: instance.created,
@@ -24,8 +38,7 @@ pub async fn models(State(instance): State<Arc<Instance>>) -> Result<Response, R
         parent: None,
         max_model_len: Some(instance.context),
         permission: Vec::new(),
-    };
-    Ok(events::json(&ModelList { object: "list".into(), data: vec![model] })?)
+    }
 }
 
 /// `GET /health`: 200 while a request can be served.
@@ -44,6 +57,7 @@ pub async fn release(
 ) -> Result<StatusCode, Refusal> {
     match instance.leases.release(&id) {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(error) => Err(ApiError::not_found(error.to_string()).into()),
+        // Named, so that a router knows it from a server without this path.
+        Err(error) => Err(ApiError::not_found(error.to_string()).param("remote_request_id").into()),
     }
 }

@@ -26,7 +26,7 @@ const NO_BIAS: &str = "use `logit_bias` instead";
 const FIELDS: &[Field] = &[
     field("response_format", is_text_format, PLAIN),
     field("structured_outputs", nothing, PLAIN),
-    field("guided_json", nothing, PLAIN),
+    field("guided_json", Value::is_null, PLAIN),
     field("guided_regex", nothing, PLAIN),
     field("guided_choice", nothing, PLAIN),
     field("guided_grammar", nothing, PLAIN),
@@ -44,8 +44,11 @@ const FIELDS: &[Field] = &[
     field("chat_template", nothing, "the template comes from the model's file"),
     field("documents", nothing, "put them into the messages"),
     field("modalities", is_text_only, PLAIN),
-    field("audio", nothing, PLAIN),
-    field("web_search_options", nothing, PLAIN),
+    field("audio", Value::is_null, PLAIN),
+    // An empty object asks for a search with the defaults.
+    field("web_search_options", Value::is_null, "nothing is searched for"),
+    field("verbosity", is_medium, "say in the messages how long the answer should be"),
+    field("detokenize", truthy, "use `return_token_ids`, and leave the text"),
     field("thinking_token_budget", nothing, "use `max_tokens`"),
 ];
 
@@ -81,6 +84,14 @@ fn falsy(value: &Value) -> bool {
     matches!(value, Value::Null | Value::Bool(false))
 }
 
+fn truthy(value: &Value) -> bool {
+    matches!(value, Value::Null | Value::Bool(true))
+}
+
+fn is_medium(value: &Value) -> bool {
+    value.is_null() || value == "medium"
+}
+
 fn is_text_format(value: &Value) -> bool {
     value.is_null() || value["type"] == "text"
 }
@@ -111,6 +122,10 @@ mod tests {
             ("bad_words", json!(["x"])),
             ("truncate_prompt_tokens", json!(-1)),
             ("modalities", json!(["text", "audio"])),
+            ("web_search_options", json!({})),
+            ("verbosity", json!("low")),
+            ("detokenize", json!(false)),
+            ("guided_json", json!({})),
         ] {
             assert_eq!(outcome(json!({ name: value })), Err(Some(name.into())));
         }
@@ -121,6 +136,7 @@ mod tests {
         let extra = json!({
             "response_format": {"type": "text"}, "use_beam_search": false, "bad_words": [],
             "modalities": ["text"], "function_call": "none", "functions": null, "house": 3,
+            "verbosity": "medium", "web_search_options": null, "store": true, "prediction": {},
         });
         assert_eq!(outcome(extra), Ok(()));
     }

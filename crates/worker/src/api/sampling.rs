@@ -89,9 +89,12 @@ fn token_ids(fields: &SamplingFields, vocab: usize) -> Result<(), ApiError> {
         return Err(out_of_range("stop_token_ids", &format!("token ids under {vocab}")));
     }
     for (id, bias) in fields.logit_bias.iter().flatten() {
-        if !id.parse().is_ok_and(known) || !bias.is_finite() {
+        if !id.parse().is_ok_and(known) {
             let range = format!("numbers by token id (0 to {}), not {id:?}", vocab - 1);
             return Err(out_of_range("logit_bias", &range));
+        }
+        if !(-100.0..=100.0).contains(bias) {
+            return Err(out_of_range("logit_bias", &format!("−100 to 100, not {bias}")));
         }
     }
     Ok(())
@@ -104,7 +107,6 @@ pub fn params(
     logprobs: Option<u32>,
     tokenizer: &Tokenizer,
 ) -> Params {
-    let bias = fields.logit_bias.iter().flatten();
     let ends = tokenizer.ends().filter(|_| !limits.ignore_eos);
     Params {
         temperature: fields.temperature.unwrap_or(1.0),
@@ -115,8 +117,11 @@ pub fn params(
         presence_penalty: fields.presence_penalty.unwrap_or(0.0),
         frequency_penalty: fields.frequency_penalty.unwrap_or(0.0),
         seed: fields.seed.map(i64::cast_unsigned),
-        logit_bias: bias
-            .filter_map(|(id, bias)| Some((id.parse().ok()?, bias.clamp(-100.0, 100.0))))
+        logit_bias: fields
+            .logit_bias
+            .iter()
+            .flatten()
+            .filter_map(|(id, &bias)| Some((id.parse().ok()?, bias)))
             .collect(),
         min_tokens: limits.min_tokens,
         stop_tokens: ends.chain(limits.stop_ids.iter().copied()).collect(),
@@ -203,6 +208,7 @@ mod tests {
             json!({"stop_token_ids": [100]}),
             json!({"logit_bias": {"100": 1}}),
             json!({"logit_bias": {"one": 1}}),
+            json!({"logit_bias": {"1": 100.5}}),
             json!({"stream_options": {"include_usage": true}}),
         ] {
             let name = fields.as_object().unwrap().keys().next().unwrap().clone();

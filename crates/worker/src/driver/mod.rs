@@ -23,7 +23,7 @@ pub use keep::Keeper;
 pub use pace::Pace;
 pub use pull::{LoadFailure, Pulls};
 
-use crate::generation::{Event, Failure};
+use crate::generation::{Event, Failure, Finish};
 use crate::metrics::Metrics;
 use crate::scheduler::{Plan, Scheduler, SeqId};
 
@@ -38,7 +38,7 @@ pub enum Command {
     Submit(Box<Submission>),
     /// Nobody wants the answers of this request any more.
     Abort(u64),
-    /// Nobody wants more of this answer.
+    /// This answer's text has ended.
     Stop(SeqId),
     /// A pull ended.
     Pulled(SeqId, Result<(), String>),
@@ -143,7 +143,7 @@ impl Driver {
         match command {
             Command::Submit(submission) => self.submit(*submission),
             Command::Abort(request) => self.abort(|id| id.request == request),
-            Command::Stop(gone) => drop(self.scheduler.abort(|id| id == gone)),
+            Command::Stop(ended) => self.ended_by_text(ended),
             Command::Pulled(id, outcome) => self.pulled(id, outcome),
             Command::Shutdown => {}
         }
@@ -153,6 +153,13 @@ impl Driver {
         let left = self.scheduler.abort(gone);
         if !left.is_empty() {
             self.metrics.aborted();
+        }
+    }
+
+    /// A stop string was found: for the engine's thread a removal, for whoever counts an end.
+    fn ended_by_text(&mut self, ended: SeqId) {
+        for job in self.scheduler.abort(|id| id == ended) {
+            self.metrics.finished(job.shared.arrived.elapsed(), Finish::End);
         }
     }
 

@@ -77,8 +77,8 @@ impl Instance {
         answer(agent().get(format!("{}{path}", self.url)).call())
     }
 
-    pub fn delete(&self, path: &str) -> u16 {
-        answer(agent().delete(format!("{}{path}", self.url)).call()).status
+    pub fn delete(&self, path: &str) -> Answer {
+        answer(agent().delete(format!("{}{path}", self.url)).call())
     }
 
     /// A sample of the metrics page, by its whole name.

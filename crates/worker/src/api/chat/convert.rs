@@ -9,7 +9,8 @@ use plumb_text::{ChatTemplate, Special};
 use serde_json::Value;
 
 use crate::api::answer::Answer;
-use crate::api::body::{check_length, off_thread};
+use crate::api::body::{check_length, check_text, off_thread};
+use crate::api::refused::refuse;
 use crate::api::sampling;
 use crate::generation::Generation;
 use crate::instance::Instance;
@@ -36,6 +37,7 @@ fn convert(
     name: String,
     instance: &Instance,
 ) -> Result<(Generation, Vec<Choice>), ApiError> {
+    check_effort(&request, instance)?;
     let prompt = render(instance, &Chat::of(&request))?;
     check_length(instance, prompt.len())?;
     let fields = request.sampling;
@@ -85,9 +87,11 @@ impl<'a> Chat<'a> {
         if let Some(effort) = request.extra.get("reasoning_effort").filter(|e| !e.is_null()) {
             kwargs.entry("reasoning_effort").or_insert_with(|| effort.clone());
         }
+        // Tools that may not be used are not shown.
+        let may_call = request.tool_choice.as_ref().is_none_or(|choice| choice != "none");
         Self {
             messages: &request.messages,
-            tools: request.tools.as_deref(),
+            tools: request.tools.as_deref().filter(|_| may_call),
             add_generation_prompt: request.add_generation_prompt != Some(false),
             kwargs,
             add_special: request.add_special_tokens == Some(true),
@@ -115,6 +119,7 @@ pub fn render(instance: &Instance, chat: &Chat<'_>) -> Result<Vec<u32>, ApiError
         let message = "`tools` are not supported here: the model's template does not show them.";
         return Err(ApiError::bad_request(message).param("tools"));
     }
+    check_text(instance, &text)?;
     Ok(instance.tokenizer.encode(&text, Special { add: chat.add_special, parse: true }))
 }
 
@@ -123,7 +128,32 @@ fn rendered(
     chat: &Chat<'_>,
     tools: Option<&Value>,
 ) -> Result<String, ApiError> {
-    template
-        .render(chat.messages, tools, chat.add_generation_prompt, Some(&chat.kwargs))
+    let render = |messages: &[Value]| {
+        template.render(messages, tools, chat.add_generation_prompt, Some(&chat.kwargs))
+    };
+    render(chat.messages)
+        .or_else(|error| render(&with_content(chat.messages).ok_or(error)?))
         .map_err(|e| ApiError::bad_request(e.to_string()).param("messages"))
+}
+
+/// The messages with an empty text where the assistant only called a tool: OpenAI's form of that
+/// has no content, and templates written without tools in mind fail on it.
+fn with_content(messages: &[Value]) -> Option<Vec<Value>> {
+    let lacks = |m: &Value| m["role"] == "assistant" && m["content"].is_null();
+    messages.iter().any(lacks).then(|| {
+        let mut messages = messages.to_vec();
+        for message in messages.iter_mut().filter(|m| lacks(m)) {
+            message["content"] = "".into();
+        }
+        messages
+    })
+}
+
+fn check_effort(request: &ChatRequest, instance: &Instance) -> Result<(), ApiError> {
+    let asked = request.extra.get("reasoning_effort");
+    let asked = asked.is_some_and(|effort| !effort.is_null() && effort != "none");
+    if asked && instance.template.as_ref().is_some_and(|t| !t.knows("reasoning_effort")) {
+        return Err(refuse("reasoning_effort", "the model's template does not know it"));
+    }
+    Ok(())
 }

@@ -17,6 +17,10 @@ pub fn check(request: &ChatRequest, instance: &Instance) -> Result<(), ApiError>
     sampling::validate(&request.sampling, instance.bounds())?;
     logprobs(request)?;
     tool_choice(request.tool_choice.as_ref())?;
+    let one_call_at_most = request.extra.get("parallel_tool_calls") == Some(&Value::Bool(false));
+    if one_call_at_most && request.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
+        return Err(refuse("parallel_tool_calls", "calls are not counted, they stay in the text"));
+    }
     if request.continue_final_message == Some(true) {
         return Err(refuse("continue_final_message", "send a new message"));
     }

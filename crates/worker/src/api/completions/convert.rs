@@ -9,7 +9,7 @@ use plumb_text::Special;
 
 use super::writer::{Echo, Writer};
 use crate::api::answer::Answer;
-use crate::api::body::{check_length, off_thread};
+use crate::api::body::{check_length, check_text, off_thread};
 use crate::api::sampling;
 use crate::generation::Generation;
 use crate::instance::Instance;
@@ -28,7 +28,7 @@ pub async fn submit(
     instance: &Arc<Instance>,
 ) -> Result<(Answer, Writer), ApiError> {
     let of = Arc::clone(instance);
-    let (prompts, request) = off_thread(move || Ok((prompts(&request, &of), request))).await?;
+    let (prompts, request) = off_thread(move || Ok((prompts(&request, &of)?, request))).await?;
     for (tokens, _) in &prompts {
         check_length(instance, tokens.len())?;
     }
@@ -50,20 +50,24 @@ pub async fn submit(
 }
 
 /// Each prompt's tokens, and its text where it is to be echoed.
-fn prompts(request: &CompletionRequest, instance: &Instance) -> Vec<(Vec<u32>, Option<String>)> {
+fn prompts(
+    request: &CompletionRequest,
+    instance: &Instance,
+) -> Result<Vec<(Vec<u32>, Option<String>)>, ApiError> {
     let tokenizer = &instance.tokenizer;
     let add = request.add_special_tokens != Some(false);
     let echo = request.echo == Some(true);
     let of_text = |text: &String| {
+        check_text(instance, text)?;
         let tokens = tokenizer.encode(text, Special { add, parse: true });
-        (tokens, echo.then(|| text.clone()))
+        Ok((tokens, echo.then(|| text.clone())))
     };
     let of_tokens =
-        |tokens: &Vec<u32>| (tokens.clone(), echo.then(|| tokenizer.decode(tokens, true)));
+        |tokens: &Vec<u32>| Ok((tokens.clone(), echo.then(|| tokenizer.decode(tokens, true))));
     match &request.prompt {
-        Prompt::Text(text) => vec![of_text(text)],
+        Prompt::Text(text) => Ok(vec![of_text(text)?]),
         Prompt::Texts(texts) => texts.iter().map(of_text).collect(),
-        Prompt::Tokens(tokens) => vec![of_tokens(tokens)],
+        Prompt::Tokens(tokens) => Ok(vec![of_tokens(tokens)?]),
         Prompt::TokenLists(lists) => lists.iter().map(of_tokens).collect(),
     }
 }
