@@ -1,7 +1,9 @@
-//! Logs of the long-running subcommands: to standard error, `RUST_LOG` says how much.
+//! What the long-running subcommands say: their log to standard error (`RUST_LOG` says how much),
+//! and, where JSON is asked for, one line to standard output once they listen.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
+use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging; once a process.
@@ -12,4 +14,10 @@ pub fn start() {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+}
+
+/// Tells whoever started us where we listen.
+pub fn listening(what: &Value) {
+    // Whoever does not read it does not need it.
+    let _closed = writeln!(std::io::stdout(), "{what}");
 }

@@ -25,8 +25,29 @@ fn main() -> ExitCode {
     match Plumb::parse().command.run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("plumb: {error:#}");
+            eprintln!("plumb: {}", in_words(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes, each said once: many say their cause themselves.
+fn in_words(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| match cause.to_string() {
+        cause if said.is_empty() => cause,
+        cause if said.contains(&cause) => said,
+        cause => format!("{said}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow!("gone").context("cannot read x: gone").context("no model");
+        assert_eq!(super::in_words(&error), "no model: cannot read x: gone");
+        assert_eq!(super::in_words(&anyhow!("b").context("a")), "a: b");
     }
 }

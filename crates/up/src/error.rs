@@ -20,7 +20,7 @@ pub enum Error {
     /// The machine has less memory free than the stack will use.
     #[error(
         "memory is short: {instances} instances of this model need about {need_mib} MiB and \
-         {free_mib} MiB are available; use a smaller model or fewer instances"
+         {free_mib} MiB are available ({limit}); use a smaller model or fewer instances"
     )]
     Memory {
         /// How many instances were asked for.
@@ -29,6 +29,8 @@ pub enum Error {
         need_mib: u64,
         /// Available, in MiB.
         free_mib: u64,
+        /// What limits it.
+        limit: String,
     },
     /// The model file is missing or no readable GGUF.
     #[error("cannot read the model {path}: {reason}")]

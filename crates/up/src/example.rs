@@ -88,12 +88,10 @@ fn header(response: &Response<Incoming>, name: &str) -> String {
 }
 
 async fn wait_until_ready(http: &Http, plan: &Plan) -> Result<(), Error> {
-    let health: hyper::Uri = format!("{}/health", plan.router.url).parse().map_err(example)?;
+    let metrics = format!("{}/metrics", plan.router.url);
     let deadline = tokio::time::Instant::now() + READY;
     loop {
-        if let Ok(response) = http.get(health.clone()).await
-            && response.status().is_success()
-        {
+        if text(http, &metrics).await.is_ok_and(|page| all_up(&page, plan)) {
             return Ok(());
         }
         if tokio::time::Instant::now() > deadline {
@@ -101,6 +99,15 @@ async fn wait_until_ready(http: &Http, plan: &Plan) -> Result<(), Error> {
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
+}
+
+/// Whether the router sees every instance up. Its health is good sooner: decode alone can serve,
+/// but then the question would not go through both legs.
+fn all_up(page: &str, plan: &Plan) -> bool {
+    plan.instances.iter().all(|instance| {
+        let up = format!("plumb_router_up{{instance=\"{}\"}} 1", instance.url);
+        page.lines().any(|line| line == up)
+    })
 }
 
 async fn text(http: &Http, url: &str) -> Result<String, Error> {
@@ -172,7 +179,30 @@ async fn read_stream(
 
 #[cfg(test)]
 mod tests {
-    use super::pulled_line;
+    use super::{all_up, pulled_line};
+    use crate::plan::{Plan, Spec};
+
+    #[test]
+    fn it_waits_for_every_instance() {
+        let spec = |name: &str| Spec {
+            name: name.into(),
+            args: Vec::new(),
+            url: format!("http://{name}:1"),
+        };
+        let plan = Plan {
+            program: "plumb".into(),
+            router: spec("r"),
+            instances: vec![spec("p"), spec("d")],
+        };
+        let page = |p, d| {
+            format!(
+                "plumb_router_up{{instance=\"http://p:1\"}} {p}\n\
+                 plumb_router_up{{instance=\"http://d:1\"}} {d}\n"
+            )
+        };
+        assert!(all_up(&page(1, 1), &plan));
+        assert!(!all_up(&page(0, 1), &plan) && !all_up(&page(1, 0), &plan) && !all_up("", &plan));
+    }
 
     #[test]
     fn pulled_bytes_are_read_by_transport() {

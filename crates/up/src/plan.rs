@@ -31,25 +31,22 @@ impl Plan {
     pub fn new(options: &Options, model: &Path) -> Result<Self, Error> {
         let instances = options.prefill.saturating_add(options.decode);
         check_memory(model, instances)?;
-        let router_port = reserve(options.port)?;
-        drop(router_port);
-
         // Held until all are chosen, so that no port is handed out twice.
         let mut held = Vec::new();
-        let mut free_port = || -> Result<u16, Error> {
-            let listener = reserve(0)?;
-            let port =
-                listener.local_addr().map_err(|source| Error::Listen { port: 0, source })?.port();
+        let mut take = |port| -> Result<u16, Error> {
+            let listener = reserve(port)?;
+            let taken = listener.local_addr().map_err(|source| Error::Listen { port, source })?;
             held.push(listener);
-            Ok(port)
+            Ok(taken.port())
         };
+        let router_port = take(options.port)?;
 
         let roles = std::iter::repeat_n("prefill", options.prefill.into())
             .enumerate()
             .chain(std::iter::repeat_n("decode", options.decode.into()).enumerate());
         let mut places = Vec::new();
         for (index, role) in roles {
-            places.push((role, index, free_port()?, free_port()?));
+            places.push((role, index, take(0)?, take(0)?));
         }
         let peers: Vec<String> = places
             .iter()
@@ -85,14 +82,14 @@ impl Plan {
             .collect();
 
         let mut args = words(&["router", "--host", "127.0.0.1"]);
-        args.extend(["--port".into(), options.port.to_string()]);
+        args.extend(["--port".into(), router_port.to_string()]);
         for role in ["prefill", "decode"] {
             args.push(format!("--{role}"));
             args.extend(
                 instances.iter().filter(|i| i.name.starts_with(role)).map(|i| i.url.clone()),
             );
         }
-        let router = Spec { name: "router".into(), args, url: url(options.port) };
+        let router = Spec { name: "router".into(), args, url: url(router_port) };
         Ok(Self { program: options.program.clone(), router, instances })
     }
 
@@ -150,19 +147,16 @@ fn check_memory(model: &Path, instances: u16) -> Result<(), Error> {
     // The weights are resident once a host, whatever the number of instances; while they are
     // repacked the file is resident beside them.
     let need_mib = 2 * (bytes >> 20) + INSTANCE_MIB * u64::from(instances);
-    match available_mib() {
-        Some(free_mib) if free_mib < need_mib => {
-            Err(Error::Memory { instances, need_mib, free_mib })
-        }
+    // In a container the machine's memory says little.
+    match plumb_ledger::watch::nearest_limit(&plumb_target::Process::own()) {
+        Some(limit) if limit.headroom_bytes >> 20 < need_mib => Err(Error::Memory {
+            instances,
+            need_mib,
+            free_mib: limit.headroom_bytes >> 20,
+            limit: limit.name,
+        }),
         _ => Ok(()),
     }
-}
-
-fn available_mib() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kib >> 10)
 }
 
 #[cfg(test)]

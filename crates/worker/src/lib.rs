@@ -21,6 +21,7 @@ mod driver;
 mod error;
 mod generation;
 mod instance;
+mod machine;
 mod memory;
 mod metrics;
 mod options;
@@ -33,15 +34,3 @@ pub use error::Error;
 pub use instance::MemoryLayers;
 pub use options::{BLOCK_TOKENS, DEFAULT_CONTEXT, DEFAULT_KV_BYTES, Role, WorkerOptions};
 pub use start::Worker;
-
-/// Serves one instance until `shutdown` ends, then drains.
-///
-/// # Errors
-/// Whatever keeps the instance from serving, with what to do about it.
-pub async fn run(
-    options: WorkerOptions,
-    layers: Option<Box<MemoryLayers>>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
-    Worker::start(options, layers).await?.serve(shutdown).await
-}

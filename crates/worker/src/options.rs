@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use plumb_kv::transfer::{PeerAddress, Transports};
+use plumb_ledger::watch::Limit;
 
 use crate::driver::LoadFailure;
 use crate::error::Error;
@@ -148,6 +149,39 @@ impl WorkerOptions {
         }
         Ok((blocks * BLOCK_TOKENS, blocks))
     }
+
+    /// The pool is taken whole at the start: what cannot be had would end this process, or another.
+    ///
+    /// # Errors
+    /// With the numbers, if `limit` leaves less.
+    pub fn check_pool(
+        blocks: usize,
+        block_bytes: usize,
+        limit: Option<Limit>,
+    ) -> Result<(), Error> {
+        let need = (blocks as u64).saturating_mul(block_bytes as u64);
+        match limit {
+            Some(limit) if limit.headroom_bytes < need => Err(Error::Options(format!(
+                "memory is short: {blocks} KV blocks need {} MiB and {} MiB are available ({}); ask \
+                 for fewer with --kv-blocks",
+                need >> 20,
+                limit.headroom_bytes >> 20,
+                limit.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// If a CPU of `--cpus` is none of `ours`.
+    pub fn check_cpus(&self, ours: &[usize]) -> Result<(), Error> {
+        match self.cpus.iter().find(|cpu| !ours.contains(cpu)) {
+            Some(cpu) if !ours.is_empty() => Err(Error::Options(format!(
+                "--cpus {cpu}: this process may run on the CPUs {ours:?} only"
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -168,6 +202,19 @@ mod tests {
         assert_eq!(few.sizes(8192, block_bytes).unwrap(), (160, 10));
         let both = WorkerOptions { context: Some(200), ..few };
         assert!(both.sizes(8192, block_bytes).unwrap_err().to_string().contains("13 blocks"));
+    }
+
+    #[test]
+    fn what_the_machine_has_not_is_refused_with_the_numbers() {
+        let limit = |bytes| Some(Limit { name: "machine".into(), headroom_bytes: bytes });
+        assert!(WorkerOptions::check_pool(100, 1 << 20, limit(100 << 20)).is_ok());
+        assert!(WorkerOptions::check_pool(100, 1 << 20, None).is_ok());
+        let short = WorkerOptions::check_pool(101, 1 << 20, limit(100 << 20)).unwrap_err();
+        assert!(short.to_string().contains("101 MiB and 100 MiB are available (machine)"));
+        assert!(WorkerOptions::check_pool(usize::MAX, 1 << 20, limit(1)).is_err());
+        let pinned = WorkerOptions { cpus: vec![1, 7], ..options() };
+        assert!(pinned.check_cpus(&[0, 1]).unwrap_err().to_string().contains("--cpus 7"));
+        assert!(pinned.check_cpus(&[1, 7]).is_ok() && options().check_cpus(&[0]).is_ok());
     }
 
     #[test]

@@ -75,6 +75,12 @@ impl Worker {
         self.listener.local_addr()
     }
 
+    /// The name that requests give.
+    #[must_use]
+    pub fn model_name(&self) -> &str {
+        &self.instance.model_name
+    }
+
     /// Where the KV side channel listens.
     #[must_use]
     pub fn kv_address(&self) -> SocketAddr {
@@ -118,6 +124,7 @@ impl Parts {
         runtime: Handle,
         layers: Option<Box<MemoryLayers>>,
     ) -> Result<Self, Error> {
+        options.check_cpus(&crate::machine::cpus())?;
         let path = options.model.clone();
         let file = |source| Error::File { path: path.clone(), source };
         let text = |source| Error::Text { path: path.clone(), source };
@@ -130,6 +137,7 @@ impl Parts {
         let shape = model.kv_shape(BLOCK_TOKENS, KvType::F16);
         let (_, block_bytes) = shape.layout().map_err(plumb_kv::Error::from)?;
         let (context, blocks) = options.sizes(model.config().context, block_bytes)?;
+        WorkerOptions::check_pool(blocks, block_bytes, crate::machine::memory())?;
         let pool = Pool::new(&pool_name(&options), shape, blocks)?;
         let leases = Leases::new(Duration::from_secs(options.kv_lease_seconds));
         let engine_id = uuid::Uuid::new_v4().to_string();
@@ -162,6 +170,8 @@ impl Parts {
         };
         let (engine, engine_ended) = thread.spawn(inbox)?;
         let http = HttpLimits::default();
+        let max_answers =
+            options.max_seqs.saturating_add(options.max_waiting).min(Semaphore::MAX_PERMITS);
         let instance = Arc::new(Instance {
             model_name: options.served_name(),
             model_path: path.display().to_string(),
@@ -179,7 +189,8 @@ impl Parts {
             metrics,
             commands,
             alive,
-            places: Arc::new(Semaphore::new(options.max_seqs + options.max_waiting)),
+            places: Arc::new(Semaphore::new(max_answers)),
+            max_answers,
             in_flight: Arc::default(),
             next_request: AtomicU64::new(0),
             created: api::unix_seconds(),

@@ -49,6 +49,7 @@ fn cgroup(process: &Process) -> Option<Limit> {
         .map_while(|dir| Some((dir, number(dir, usage)?)))
         .filter_map(|(dir, used): (&Path, u64)| {
             let most: u64 = number(dir, limit)?;
+            let used = used.saturating_sub(cached(dir, version));
             // Version 1 has no word for "none", only a number that no machine has.
             (most < 1 << 60).then(|| Limit {
                 name: format!("cgroup {}", dir.display()),
@@ -56,6 +57,15 @@ fn cgroup(process: &Process) -> Option<Limit> {
             })
         })
         .min_by_key(|limit| limit.headroom_bytes)
+}
+
+/// Cached file pages of a cgroup and those below it: charged, and given back before anything dies.
+fn cached(directory: &Path, version: u8) -> u64 {
+    let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
+    let prefix = if version == 1 { "total_" } else { "" };
+    let rows = ["inactive_file", "active_file"].map(|row| format!("{prefix}{row} "));
+    let bytes = |row: &String| stat.lines().find_map(|line| line.strip_prefix(row.as_str()));
+    rows.iter().filter_map(bytes).filter_map(|bytes| bytes.parse::<u64>().ok()).sum()
 }
 
 /// A limit on address space counts what is mapped, resident or not.
@@ -77,6 +87,16 @@ mod tests {
         let limit = nearest(&Process::own()).expect("a limit");
         assert!(limit.headroom_bytes > 0, "{limit:?}");
         assert!(limit.headroom_bytes <= machine().expect("meminfo").headroom_bytes + (64 << 20));
+    }
+
+    #[test]
+    fn cached_files_are_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        let stat =
+            "inactive_file 10\nactive_file 3\ntotal_inactive_file 100\ntotal_active_file 7\n";
+        fs::write(dir.path().join("memory.stat"), stat).unwrap();
+        assert_eq!((cached(dir.path(), 1), cached(dir.path(), 2)), (107, 13));
+        assert_eq!(cached(Path::new("/no/such/cgroup"), 2), 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use axum::http::Uri;
 use plumb_router::{Observed, PolicyName, Settings, WhenPrefillFails};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -39,6 +40,9 @@ pub struct Args {
     /// A TOML file with these settings and more; flags go before it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Once it listens, print where, as JSON on standard output; the log is on standard error.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -55,6 +59,7 @@ enum PrefillFails {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+    let json = args.json;
     let options = settings(args).over(file).options()?;
     crate::log::start();
     let observed = Observed { memory_bytes: Box::new(memory_by_layer) };
@@ -68,7 +73,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 _ = interrupt.recv() => {}
             }
         };
-        plumb_router::run(options, observed, told_to_stop).await?;
+        let listener = plumb_http::bind(&options.host, options.port).await?;
+        if json {
+            let url = |uri: &Uri| uri.to_string().trim_end_matches('/').to_owned();
+            let urls = |uris: &[Uri]| uris.iter().map(url).collect::<Vec<_>>();
+            crate::log::listening(&serde_json::json!({
+                "role": "router", "url": format!("http://{}", listener.local_addr()?),
+                "prefill": urls(&options.prefill), "decode": urls(&options.decode),
+                "pid": std::process::id(),
+            }));
+        }
+        plumb_router::serve(listener, options, observed, told_to_stop).await;
         Ok(ExitCode::SUCCESS)
     })
 }

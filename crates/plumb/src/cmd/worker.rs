@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use plumb_kv::transfer::{PeerAddress, Transports};
-use plumb_worker::{LoadFailure, Role, WorkerOptions};
+use plumb_worker::{LoadFailure, Role, Worker, WorkerOptions};
 
 /// Serve one instance: the OpenAI API over a model, prefill, decode or both.
 #[derive(Debug, clap::Args)]
@@ -74,6 +74,9 @@ pub struct Args {
     /// Prompt and answer together, in tokens; without it the model's, at most 8192.
     #[arg(long)]
     context: Option<usize>,
+    /// Once it listens, print where, as JSON on standard output; the log is on standard error.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -113,7 +116,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 _ = tokio::signal::ctrl_c() => {}
             }
         };
-        plumb_worker::run(args.into(), Some(Box::new(memory_layers)), shutdown).await?;
+        let (role, json) = (args.role, args.json);
+        let worker = Worker::start(args.into(), Some(Box::new(memory_layers))).await?;
+        if json {
+            crate::log::listening(&serde_json::json!({
+                "role": Role::from(role).name(), "model": worker.model_name(),
+                "url": format!("http://{}", worker.address()?),
+                "kv": worker.kv_address().to_string(), "pid": std::process::id(),
+            }));
+        }
+        worker.serve(shutdown).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -133,16 +145,22 @@ fn take_memory_layers() -> Vec<(String, u64)> {
     plumb_ledger::own()
 }
 
+impl From<RoleArg> for Role {
+    fn from(arg: RoleArg) -> Self {
+        match arg {
+            RoleArg::Prefill => Self::Prefill,
+            RoleArg::Decode => Self::Decode,
+            RoleArg::Both => Self::Both,
+        }
+    }
+}
+
 impl From<Args> for WorkerOptions {
     fn from(args: Args) -> Self {
         Self {
             model: args.model,
             model_name: args.model_name,
-            role: match args.role {
-                RoleArg::Prefill => Role::Prefill,
-                RoleArg::Decode => Role::Decode,
-                RoleArg::Both => Role::Both,
-            },
+            role: args.role.into(),
             host: args.host,
             port: args.port,
             kv_host: args.kv_host,
