@@ -126,3 +126,84 @@ fn hooked(wanted: &[String], hooks: &serde_json::Value) -> Option<String> {
     let mut symbols = rows(hooks).filter_map(|row| row.get("symbol")?.as_str());
     symbols.find(|s| wanted.iter().any(|w| w == s)).map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use plumb_ledger::watch::Summary;
+    use plumb_trace::FrameKind;
+
+    use super::*;
+
+    fn grown(layer: &str, leak: Option<bool>) -> Verdict {
+        let layer = Some(layer).filter(|layer| !layer.is_empty());
+        let summary: Summary = serde_json::from_value(serde_json::json!({
+            "kind": "growing", "leak": leak, "layer": layer, "bytes_per_s": 1e6,
+            "interval": null, "oom_in_s": null, "why": "",
+        }))
+        .expect("a summary");
+        Verdict { pid: 1, summary, grown_bytes: 1 << 30 }
+    }
+
+    fn held_by(functions: &[&str], module: &str) -> Vec<Culprit> {
+        let frame = |name: &&str| Frame {
+            kind: FrameKind::Native,
+            function: Some((*name).to_owned()),
+            module: Some(module.to_owned()),
+            ..Frame::unknown()
+        };
+        let frames = functions.iter().map(frame).collect();
+        vec![Culprit { outstanding_bytes: 1 << 30, frames, ..Culprit::default() }]
+    }
+
+    fn said(layer: &str, leak: Option<bool>, culprits: &[Culprit], hooks: &str) -> Vec<String> {
+        let table = Table::with(None).expect("the table that comes with Plumb");
+        let hooks = serde_json::from_str(hooks).expect("JSON");
+        let all = table.apply(&grown(layer, leak), culprits, &hooks);
+        all.into_iter().map(|advice| advice.id).collect()
+    }
+
+    const UCM: &str = r#"{"patched":[{"symbol":"munmap","owner":"/opt/ucx/libucm.so.0"}]}"#;
+
+    #[test]
+    fn nothing_is_said_without_its_evidence() {
+        let ucx = held_by(&["mmap", "ucs_rcache_mp_chunk_alloc"], "/opt/ucx/libucs.so.0");
+        assert_eq!(said("anonymous", Some(true), &ucx, UCM)[0], "ucx-memory-hooks");
+        // UCX is hooked in, but another stack holds the growth.
+        let other = held_by(&["mmap", "grow"], "/opt/app");
+        assert_eq!(said("anonymous", Some(true), &other, UCM), ["hooked-munmap"]);
+        assert!(said("anonymous", Some(true), &other, "{}").is_empty());
+        let arena = held_by(&["mmap", "new_heap", "arena_get2"], "/lib/libc.so.6");
+        assert_eq!(said("heap", Some(true), &arena, "{}"), ["glibc-arenas"]);
+        assert_eq!(said("files", Some(false), &[], "{}"), ["page-cache"]);
+        assert!(said("files", Some(true), &[], "{}").is_empty());
+        let tensors = held_by(&["posix_memalign", "c10::alloc_cpu"], "/torch/lib/libc10.so");
+        assert_eq!(said("heap_in_use", Some(true), &tensors, "{}"), ["torch-cpu-tensors"]);
+        let table = Table::with(None).expect("the table");
+        assert!(table.apply(&grown("", None), &ucx, &serde_json::json!({})).is_empty());
+    }
+
+    #[test]
+    fn every_entry_needs_evidence_and_is_documented() {
+        let table = Table::with(None).expect("the table that comes with Plumb");
+        let documented = include_str!("../../../docs/advice.md");
+        let mut ids = BTreeSet::new();
+        for entry in &table.advice {
+            let id = &entry.id;
+            assert!(ids.insert(id.clone()), "{id} is there twice");
+            let evidence = [&entry.layer, &entry.frames, &entry.modules, &entry.patched];
+            assert!(evidence.into_iter().any(Option::is_some), "{id} is said of anything");
+            assert!(documented.contains(&format!("`{id}`")), "docs/advice.md lacks {id}");
+        }
+    }
+
+    #[test]
+    fn entries_of_a_user_come_first() {
+        let own = "[[advice]]\nid = \"ours\"\nlayer = [\"anonymous\"]\ntext = \"t\"";
+        let table = Table::with(Some(own)).expect("a table");
+        let all = table.apply(&grown("anonymous", None), &[], &serde_json::json!({}));
+        assert_eq!((all[0].id.as_str(), all[0].evidence.as_str()), ("ours", "growth in anonymous"));
+        assert!(Table::with(Some("[[advice]]\nid = 1")).is_err());
+    }
+}

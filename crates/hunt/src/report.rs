@@ -7,7 +7,7 @@ use crate::advice::Advice;
 use crate::growth::{Track, Verdict};
 
 /// One stack and what it still holds.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Culprit {
     /// The process.
     pub pid: u32,

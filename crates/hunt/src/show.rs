@@ -75,7 +75,8 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
     Ok(())
 }
 
-fn headline(c: &Culprit) -> String {
+/// What a culprit holds, in one line.
+pub fn headline(c: &Culprit) -> String {
     let mut parts = vec![format!("{} held in {} pieces", bytes(c.outstanding_bytes), c.count)];
     if c.older_bytes > 0 {
         parts.push(format!("{} by touching memory older than this hunt", bytes(c.older_bytes)));
@@ -121,12 +122,14 @@ fn hooks(out: &mut String, hooks: &serde_json::Value) -> std::fmt::Result {
     Ok(())
 }
 
-fn signed_bytes(rate: f64) -> String {
+/// A rate in bytes.
+pub fn signed_bytes(rate: f64) -> String {
     let size = bytes(rate.abs() as u64);
     if rate < 0.0 { format!("-{size}") } else { size }
 }
 
-fn time(seconds: f64) -> String {
+/// A time in its unit.
+pub fn time(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.0} s"),
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),

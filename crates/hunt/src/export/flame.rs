@@ -13,7 +13,7 @@ use crate::report::Report;
 struct Node {
     bytes: u64,
     python: bool,
-    callees: BTreeMap<String, Node>,
+    callees: BTreeMap<String, Self>,
 }
 
 const WIDTH: f64 = 1160.0;
