@@ -1,5 +1,5 @@
 # The two commands a person needs are `make up` and `make test`.
-.PHONY: up test lint bench bench-engine bench-kv bench-router release rust build-packages test-packages venv clients models oracle bpf bpf-check demo-hunt
+.PHONY: up test lint bench bench-engine bench-kv bench-router bench-hunt release rust build-packages test-packages venv clients models oracle bpf bpf-check demo-hunt
 
 CARGO ?= cargo
 PORT  ?= 8000
@@ -68,6 +68,12 @@ bench-kv: rust
 # What the router adds, in front of instances that only wait.
 bench-router: rust
 	$(CARGO) run --release -p plumb-router --example router_bench
+
+# plumb hunt beside Heaptrack, Memray, memleak and bpftrace: who finds what, at what cost. Needs root.
+bench-hunt: release
+	@scripts/debian-packages test peers
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check memray==1.20.0
+	@PLUMB_PYTHON=$(VENV)/bin/python bench/hunt/run $(ARGS)
 
 # The BPF object is checked in, so that cargo needs no clang; a test holds it to its source.
 bpf bpf-check:

@@ -9,4 +9,5 @@ pub mod ledger;
 pub mod models;
 pub mod process;
 pub mod stack;
+pub mod text;
 pub mod watch;

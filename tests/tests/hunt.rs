@@ -1,7 +1,6 @@
 //! `plumb hunt` on the lab, as a user runs it: the right verdict, layer and function, the bytes
 //! within 2 % of the program's own truth, and nobody named where nothing leaks. Needs root.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::process::Command;
@@ -9,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use plumb_tests::hunt::{self, Hunted};
-use plumb_tests::lab;
 use plumb_tests::process::plumb;
+use plumb_tests::{lab, text};
 use serde_json::Value;
 
 /// Hunts of several tests at once would starve each other, and a starved watch cannot tell.
@@ -133,23 +132,6 @@ fn probes_come_off_before_a_target_can_patch_probed_text() {
     assert!(truth_bytes(&hunted) >= GROWN / 2, "{}", hunted.truth);
 }
 
-/// The executable mappings of a process, byte for byte.
-fn text_bytes(pid: u32) -> BTreeMap<String, Vec<u8>> {
-    use std::os::unix::fs::FileExt;
-    let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("root");
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs");
-    let code = maps.lines().filter(|l| l.contains(" r-xp ") && !l.contains("[v"));
-    code.map(|line| {
-        let (range, _) = line.split_once(' ').expect("a range");
-        let (start, end) = range.split_once('-').expect("a range");
-        let number = |s| u64::from_str_radix(s, 16).expect("hex");
-        let mut bytes = vec![0; (number(end) - number(start)) as usize];
-        memory.read_exact_at(&mut bytes, number(start)).expect("readable");
-        (range.to_owned(), bytes)
-    })
-    .collect()
-}
-
 #[test]
 fn the_target_is_left_as_it_was_and_the_report_has_its_form() {
     let _alone = alone();
@@ -159,10 +141,10 @@ fn the_target_is_left_as_it_was_and_the_report_has_its_form() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .expect("starts");
-    while text_bytes(target.id()).len() < 3 {
+    while text::of(target.id()).len() < 3 {
         thread::yield_now();
     }
-    let before = text_bytes(target.id());
+    let before = text::of(target.id());
     let pid = target.id().to_string();
     let files = tempfile::tempdir().expect("a folder");
     let path = |name: &str| files.path().join(name).display().to_string();
@@ -172,7 +154,7 @@ fn the_target_is_left_as_it_was_and_the_report_has_its_form() {
         .output()
         .expect("runs");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    assert!(before == text_bytes(target.id()), "text differs after the hunt");
+    assert!(before == text::of(target.id()), "text differs after the hunt");
     drop(target.stdin.take());
     target.wait().expect("ours");
     let report: Value = serde_json::from_slice(&out.stdout).expect("only JSON on stdout");
