@@ -10,7 +10,8 @@
 //! copied the first time it is seen, unwound by [`unwind`] with the modules' own tables
 //! ([`modules`], [`elf`]), and from then on named in the kernel by a hash of its return addresses.
 //! [`symbols`] gives names, [`python`] the frames of the interpreter, [`resident`] asks the kernel
-//! which pages of what is still mapped are there. [`burst`] probes malloc for milliseconds at a time. [`tracer`] is all of it, for one process tree.
+//! which pages of what is still mapped are there. [`burst`] probes malloc for milliseconds at a time,
+//! `keeper` takes the probes off should we be killed. [`tracer`] is all of it, for one process tree.
 
 pub mod account;
 pub mod burst;
@@ -19,6 +20,7 @@ mod error;
 pub mod events;
 pub mod frames;
 pub mod intervals;
+mod keeper;
 pub mod modules;
 pub mod probe;
 pub mod python;

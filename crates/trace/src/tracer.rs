@@ -93,6 +93,7 @@ impl Tracer {
     /// # Errors
     /// No permission, a kernel that does not take the programs, or a process that is gone.
     pub fn attach(roots: &[Process], children: bool) -> Result<Self, Error> {
+        crate::keeper::start();
         let mut tracer = Self {
             probe: Probe::attach()?,
             account: Account::new(),
