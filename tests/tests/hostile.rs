@@ -102,3 +102,29 @@ fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("own limit");
 }
+
+fn peak_bytes(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+}
+
+/// What reading a body takes is many times its bytes: large ones are read one after the other.
+#[test]
+fn large_bodies_take_little_memory() {
+    let worker = Instance::start("both", &models::smollm(), &["--kv-blocks", "520"]);
+    let url = format!("{}/v1/completions", worker.url);
+    let body = format!("{{\"prompt\":[{}1]}}", "1,".repeat(1_500_000));
+    let before = peak_bytes(worker.process.pid());
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let answer = post_bytes(&url, body.as_bytes()).expect("an answer");
+                refused(&answer, 400, "maximum context length");
+            });
+        }
+    });
+    let took = peak_bytes(worker.process.pid()) - before;
+    assert!(took < 160 << 20, "{} MiB for three bodies of 3 MB", took >> 20);
+    still_serves(&worker.url);
+}

@@ -42,6 +42,8 @@ pub struct Instance {
     pub template: Option<ChatTemplate>,
     /// Reads bodies within bounds.
     pub bodies: BodyReader,
+    /// Whose turn it is to read a large one.
+    pub large_bodies: Semaphore,
     /// All KV blocks.
     pub pool: Arc<Pool>,
     /// Blocks kept for peers.

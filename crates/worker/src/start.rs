@@ -181,6 +181,7 @@ impl Parts {
             tokenizer,
             template,
             bodies: BodyReader::new(&http),
+            large_bodies: Semaphore::new(1),
             pool,
             leases,
             server,

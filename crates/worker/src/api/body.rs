@@ -10,9 +10,24 @@ use crate::instance::Instance;
 ///
 /// # Errors
 /// What the client should be told.
-pub async fn read<T: RequestBody>(instance: &Instance, body: Body) -> Result<T, ApiError> {
+pub async fn read<T>(instance: &Instance, body: Body) -> Result<T, ApiError>
+where
+    T: RequestBody + Send + 'static,
+{
     let bytes = instance.bodies.read(body).await?;
-    parse(&bytes).map_err(|bad| ApiError { param: bad.param, ..ApiError::bad_request(bad.message) })
+    if bytes.len() <= LARGE {
+        return parsed(&bytes);
+    }
+    let _turn = instance.large_bodies.acquire().await;
+    off_thread(move || parsed(&bytes)).await
+}
+
+/// Reading a body may take twenty times its bytes in memory, and a large one a while: those are read
+/// one at a time, beside the streams.
+const LARGE: usize = 256 << 10;
+
+fn parsed<T: RequestBody>(bytes: &[u8]) -> Result<T, ApiError> {
+    parse(bytes).map_err(|bad| ApiError { param: bad.param, ..ApiError::bad_request(bad.message) })
 }
 
 /// # Errors
