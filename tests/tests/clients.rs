@@ -29,6 +29,10 @@ fn openai_client(url: &str) {
 fn openai_drives_the_router() {
     let stack = Stack::start(&models::smollm(), "auto");
     openai_client(&stack.url);
+    // Which way they went, and why, is in the log and counted.
+    assert!(stack.router.log().contains("reason=disaggregated"), "{}", stack.router.log());
+    let routed = r#"plumb_router_routes_total{route="pd",reason="disaggregated"}"#;
+    assert!(plumb_tests::stack::metric(&stack.url, routed) > 10.0);
 }
 
 #[test]

@@ -13,12 +13,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::Request;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use plumb_http::{Limits, bind, serve};
 use plumb_router::{Observed, Settings};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 const PATH: &str = "/v1/completions";
 const TOKEN: &str = "data: {\"choices\":[{\"index\":0,\"text\":\"token\"}]}\n\n";
@@ -36,7 +37,7 @@ fn main() {
     }
 }
 
-/// Answers after `delay` ms; a stream is 50 tokens, 10 a second.
+/// Answers after `delay` ms; a stream has as many tokens as it is asked for, 10 a second.
 async fn mock(delay: u64) {
     let answer = move |body: Bytes| async move {
         tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -45,7 +46,10 @@ async fn mock(delay: u64) {
         if tail.contains("\"do_remote_decode\":true") {
             return PREFILLED.into_response();
         }
-        if body.starts_with(b"{\"stream\":true") { stream() } else { "{}".into_response() }
+        let asked = tail.split("\"max_tokens\":").nth(1).unwrap_or_default();
+        let asked = asked.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        let tokens = asked.parse().unwrap_or(0);
+        if body.starts_with(b"{\"stream\":true") { stream(tokens) } else { "{}".into_response() }
     };
     let app = axum::Router::new().route("/health", get(async || ())).route(PATH, post(answer));
     let listener = bind("127.0.0.1", 0).await.expect("a port");
@@ -53,13 +57,13 @@ async fn mock(delay: u64) {
     serve(listener, app, &Limits::default(), std::future::pending()).await;
 }
 
-fn stream() -> Response {
-    let tokens = futures_util::stream::unfold(0, |i| async move {
+fn stream(length: usize) -> Response {
+    let tokens = futures_util::stream::unfold(0, move |i| async move {
         if i > 0 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let event = if i == 50 { "data: [DONE]\n\n" } else { TOKEN };
-        (i <= 50).then_some((Ok::<_, std::io::Error>(event), i + 1))
+        let event = if i == length { "data: [DONE]\n\n" } else { TOKEN };
+        (i <= length).then_some((Ok::<_, std::io::Error>(event), i + 1))
     });
     ([("content-type", "text/event-stream")], Body::from_stream(tokens)).into_response()
 }
@@ -144,8 +148,9 @@ fn at(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share) as usize]
 }
 
-fn client_body(bytes: usize, stream: bool) -> Bytes {
-    format!("{{\"stream\":{stream},\"prompt\":\"{}\",\"max_tokens\":16}}", "x".repeat(bytes)).into()
+fn client_body(bytes: usize, stream: bool, tokens: usize) -> Bytes {
+    let prompt = "x".repeat(bytes);
+    format!("{{\"stream\":{stream},\"prompt\":\"{prompt}\",\"max_tokens\":{tokens}}}").into()
 }
 
 fn prefill_body(bytes: usize) -> Bytes {
@@ -157,7 +162,7 @@ async fn added_latency() {
     let mock = Part::start(&["mock", "50"]);
     let router = Part::start(&["router", &mock.1.to_string()]);
     wait_up(router.1).await;
-    let (client, legs) = (client_body(16 << 10, false), [prefill_body(16 << 10)]);
+    let (client, legs) = (client_body(16 << 10, false, 16), [prefill_body(16 << 10)]);
     let legs = [legs.as_slice(), std::slice::from_ref(&client)].concat();
     for round in 0..3 {
         let direct = load(mock.1, legs.clone(), 64, 20).await;
@@ -175,7 +180,7 @@ async fn long_prompts() {
     let mock = Part::start(&["mock", "0"]);
     let router = Part::start(&["router", &mock.1.to_string()]);
     wait_up(router.1).await;
-    let body = client_body(220 << 10, false);
+    let body = client_body(220 << 10, false, 16);
     for round in 0..3 {
         let before = router.cpu_seconds();
         let took = load(router.1, vec![body.clone()], 8, 150).await;
@@ -184,20 +189,81 @@ async fn long_prompts() {
     }
 }
 
+/// 2,000 streams stay open while new ones begin, 100 a second, whether the others have or not.
 async fn many_streams() {
     let mock = Part::start(&["mock", "0"]);
     let router = Part::start(&["router", &mock.1.to_string()]);
     wait_up(router.1).await;
-    let before = router.cpu_seconds();
-    let start = Instant::now();
-    let took = load(router.1, vec![client_body(1000, true)], 2000, 1).await;
-    println!(
-        "streams: {} whole in {:.1} s (5 s of tokens), router CPU {:.2} s for {} events",
-        took.len(),
-        start.elapsed().as_secs_f64(),
-        router.cpu_seconds() - before,
-        took.len() * 51,
-    );
+    let stream = client_body(1000, true, OPEN_SECONDS * 10);
+    let legs = vec![prefill_body(1000), stream.clone()];
+    for round in 0..3 {
+        let direct = first_tokens(mock.1, &legs).await;
+        let before = router.cpu_seconds();
+        let routed = first_tokens(router.1, &[stream.clone()]).await;
+        let cpu = router.cpu_seconds() - before;
+        println!(
+            "streams {round}: first token p50 {:.1} ms, p99 {:.1} ms; direct {:.1} and {:.1}; added \
+             p99 {:.1} ms; router CPU {cpu:.1} s",
+            at(&routed, 0.5),
+            at(&routed, 0.99),
+            at(&direct, 0.5),
+            at(&direct, 0.99),
+            at(&routed, 0.99) - at(&direct, 0.99),
+        );
+    }
+}
+
+/// Seconds that a stream stays open: until the last new one has its first token.
+const OPEN_SECONDS: usize = 30;
+const OPEN: usize = 2000;
+const NEW: u32 = 800;
+
+/// Milliseconds from the moment at which each new request was due to its first token.
+async fn first_tokens(address: SocketAddr, bodies: &[Bytes]) -> Vec<f64> {
+    let mut open = JoinSet::new();
+    for _ in 0..OPEN {
+        open.spawn(begin(address, bodies.to_vec()));
+    }
+    let open: Vec<_> = open.join_all().await.into_iter().map(follow).collect();
+    let (start, mut new) = (Instant::now(), JoinSet::new());
+    for i in 0..NEW {
+        let due = start + i * Duration::from_millis(10);
+        tokio::time::sleep_until(due.into()).await;
+        let begun = begin(address, bodies.to_vec());
+        new.spawn(async move {
+            let stream = begun.await;
+            (due.elapsed().as_secs_f64() * 1e3, follow(stream))
+        });
+    }
+    let (mut took, new): (Vec<f64>, Vec<_>) = new.join_all().await.into_iter().unzip();
+    for stream in open.into_iter().chain(new) {
+        assert!(!stream.is_finished(), "a stream ended too soon");
+        stream.abort();
+    }
+    took.sort_by(f64::total_cmp);
+    took
+}
+
+/// Asks all of `bodies` in turn; the last one's answer, its first token taken.
+async fn begin(address: SocketAddr, bodies: Vec<Bytes>) -> (SendRequest<Full<Bytes>>, Incoming) {
+    let mut sender = connect(address).await;
+    let (last, before) = bodies.split_last().expect("a body");
+    for body in before {
+        ask(&mut sender, body).await;
+    }
+    sender.ready().await.expect("ready");
+    let request = Request::post(PATH).header("host", "x").body(Full::new(last.clone()));
+    let answer = sender.send_request(request.expect("a request")).await.expect("an answer");
+    let mut body = answer.into_body();
+    body.frame().await.expect("a first token").expect("whole");
+    (sender, body)
+}
+
+fn follow((sender, mut body): (SendRequest<Full<Bytes>>, Incoming)) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Some(Ok(_)) = body.frame().await {}
+        drop(sender);
+    })
 }
 
 async fn wait_up(router: SocketAddr) {

@@ -159,10 +159,11 @@ async fn all_models(front: &Front, headers: &HeaderMap) -> Result<Vec<Value>, Re
     let answers = join_all(up.map(|i| i.upstream.ask(&ask, limit))).await;
 
     let mut data: Vec<Value> = Vec::new();
-    let mut answered = false;
+    let (mut answered, mut refusal) = (false, None);
     for answer in answers.into_iter().flatten() {
         if !answer.status.is_success() {
-            return Err(relay::whole(answer, None));
+            refusal = Some(answer);
+            continue;
         }
         let Ok(body) = serde_json::from_slice::<Value>(&answer.body) else { continue };
         answered = true;
@@ -171,6 +172,9 @@ async fn all_models(front: &Front, headers: &HeaderMap) -> Result<Vec<Value>, Re
                 data.push(model.clone());
             }
         }
+    }
+    if let Some(refusal) = refusal.filter(|_| !answered) {
+        return Err(relay::whole(refusal, None));
     }
     if !answered {
         let error = ApiError::unavailable("No decode instance tells its models.", 1);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::response::{IntoResponse, Response};
-use plumb_http::Refusal;
+use http::{HeaderValue, StatusCode};
+use plumb_http::{REQUEST_ID, Refusal};
 use plumb_protocol::ApiError;
 use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
 use crate::cancel::Lease;
 use crate::config::WhenPrefillFails;
@@ -146,7 +147,11 @@ impl Journey<'_> {
         let total = self.started.elapsed();
         meters.routed(route.name(), route.reason);
         meters.first_byte(total, self.waited);
-        debug!(route = ?route.header(), ?total, "answers");
+        let status = match &decoded {
+            Decoded::Whole(answer) => answer.status,
+            Decoded::Events { stream, .. } => stream.status,
+        };
+        self.log(&route.header(), status);
         match decoded {
             Decoded::Whole(answer) => {
                 meters.answered(answer.status.as_u16());
@@ -165,8 +170,19 @@ impl Journey<'_> {
         }
     }
 
+    /// Which way this request went, why, and how long its answer took to begin.
+    fn log(&self, route: &HeaderValue, status: StatusCode) {
+        let request = self.call.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        let (route, status) = (route.to_str().unwrap_or_default(), status.as_u16());
+        let seconds = self.started.elapsed().as_secs_f64();
+        info!(request, route, status, seconds, "answers");
+    }
+
     /// The last answer of an instance if there was one, else the error.
     fn give_up(self, error: ApiError) -> Response {
+        let status = self.tried.answer.as_ref().map(|answer| answer.status);
+        let status = status.or(StatusCode::from_u16(error.status).ok()).unwrap_or_default();
+        self.log(&HeaderValue::from_static("none;reason=nothing_left"), status);
         let meters = &self.front.meters;
         meters.routed("none", "nothing_left");
         match self.tried.answer {

@@ -125,6 +125,10 @@ async fn models_and_tokens_are_asked_of_instances() {
         }
     };
     let (a, b) = (Peer::start(script("a")).await, Peer::start(script("b")).await);
+    let ill = Peer::always(Reply::json(500, b"{}")).await;
+    let all = router(settings(&[], &[&ill, &a]), 2).await;
+    let models = client::get(all.address, "/v1/models").await.json();
+    assert_eq!(models["data"][1]["id"], "a", "one that cannot tell hides no other");
     let router = router(settings(&[&prefill], &[&a, &b]), 3).await;
     let models = client::get(router.address, "/v1/models").await.json();
     assert_eq!(models["data"], json!([{"id": "both"}, {"id": "a", "x": 1}, {"id": "b", "x": 1}]));

@@ -38,6 +38,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     // The kernel ends a child with the thread that started it, so all of this stays on main's.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(plumb_up::run(options))?;
+    let ended = runtime.block_on(plumb_up::run(options));
+    // A model that is still being fetched is not waited for.
+    runtime.shutdown_background();
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
