@@ -9,7 +9,7 @@ pub(crate) enum Level {
     Portable,
     /// AVX2, FMA and F16C.
     Avx2,
-    /// Also AVX-512F; kernels without a version of their own run AVX2's.
+    /// Also AVX-512F, BW and VL.
     Avx512,
 }
 
@@ -36,10 +36,18 @@ macro_rules! versions {
             fn avx2($($arg: $ty),*) {
                 $body($($arg),*)
             }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
+            fn avx512($($arg: $ty),*) {
+                $body($($arg),*)
+            }
             match level {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: `Level::of` gives this level only where the features are there.
-                $crate::kernels::level::Level::Avx2 | $crate::kernels::level::Level::Avx512 => unsafe { avx2($($arg),*) },
+                $crate::kernels::level::Level::Avx2 => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                $crate::kernels::level::Level::Avx512 => unsafe { avx512($($arg),*) },
                 _ => $body($($arg),*),
             }
         }

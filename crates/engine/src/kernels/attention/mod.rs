@@ -10,7 +10,6 @@
 //! `[kv_head][token][head_dim]`, both in f16: products of many queries with K and of many weights
 //! with V then read whole vectors, and nothing is ever summed across lanes.
 
-mod convert;
 mod prefetch;
 mod product;
 mod scratch;

@@ -1,16 +1,51 @@
-//! Telling the machine what will be read soon.
+//! Telling the machine what will be read soon: a sequence's blocks are too short for it to see them
+//! coming, and what is asked for all at once is waited for.
 
+use super::product::BLOCKS;
 use half::f16;
 
-/// Brings the lines of a slice nearer, where the architecture has a way to ask for it.
-#[inline(always)]
-pub(super) fn prefetch(halves: &[f16]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in halves.chunks(32) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint; it reads nothing that the program sees.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+/// Halves in a cache line.
+const LINE: usize = 32;
+
+/// Blocks that are asked for line by line, a few with each step of a product.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    blocks: [*const f16; BLOCKS],
+    /// Lines of a block.
+    lines: usize,
+    /// Lines of one block with each step.
+    pace: usize,
+}
+
+impl Ahead {
+    pub(super) const NOTHING: Self = Self { blocks: [std::ptr::null(); BLOCKS], lines: 0, pace: 0 };
+
+    /// Spreads the lines of the blocks, all of one length, over so many steps.
+    #[inline(always)]
+    pub(super) fn new(blocks: &[&[f16]; BLOCKS], steps: usize) -> Self {
+        let lines = blocks[0].len().div_ceil(LINE);
+        let pace = (lines * BLOCKS).div_ceil(steps.max(1));
+        let null =
+            |block: &&[f16]| if block.is_empty() { std::ptr::null() } else { block.as_ptr() };
+        Self { blocks: blocks.each_ref().map(null), lines, pace }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = halves;
+
+    /// With step `step`, asks for some lines of one of the blocks, where the architecture has a way to.
+    #[inline(always)]
+    pub(super) fn ask(&self, step: usize) {
+        let line = step / BLOCKS * self.pace;
+        if line >= self.lines {
+            return;
+        }
+        let block = self.blocks[step % BLOCKS];
+        if block.is_null() {
+            return;
+        }
+        #[cfg(target_arch = "x86_64")]
+        for line in line..line + self.pace {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint; it reads nothing that the program sees.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(line * LINE).cast()) };
+        }
+    }
 }

@@ -8,10 +8,6 @@ use super::{CHUNK, TILE_ROWS};
 pub(crate) struct Scratch {
     /// Scaled queries `[row][head_dim]`.
     pub(super) queries: Vec<f32>,
-    /// Keys `[head_dim][CHUNK]`.
-    pub(super) keys: Vec<f32>,
-    /// Values `[CHUNK][head_dim]`.
-    pub(super) values: Vec<f32>,
     /// Scores, then weights, `[row][CHUNK]`.
     pub(super) weights: Vec<f32>,
     /// Running outputs `[row][head_dim]`.
@@ -23,8 +19,6 @@ impl Scratch {
     pub(crate) fn new(head_dim: usize) -> Self {
         Self {
             queries: vec![0.0; TILE_ROWS * head_dim],
-            keys: vec![0.0; head_dim * CHUNK],
-            values: vec![0.0; head_dim * CHUNK],
             weights: vec![0.0; TILE_ROWS * CHUNK],
             so_far: vec![0.0; TILE_ROWS * head_dim],
             seen: vec![Seen::NOTHING; TILE_ROWS],
@@ -33,6 +27,6 @@ impl Scratch {
 
     /// Bytes of one such scratch.
     pub(crate) fn bytes(head_dim: usize) -> usize {
-        size_of::<f32>() * (2 * head_dim * CHUNK + TILE_ROWS * (CHUNK + 2 * head_dim + 2))
+        size_of::<f32>() * TILE_ROWS * (CHUNK + 2 * head_dim + 2)
     }
 }

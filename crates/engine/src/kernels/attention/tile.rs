@@ -1,18 +1,12 @@
 //! A tile of query rows against all the keys that they see.
 
 use super::CHUNK;
-use super::convert::widen;
-use super::prefetch::prefetch;
-use super::product::{BESIDE, COLUMNS, Product, Right, multiply};
+use super::product::{BLOCKS, COLUMNS, Layout, NO_BLOCKS, Product, multiply};
 use super::scratch::Scratch;
 use super::softmax::{Seen, finish, step};
 use crate::kernels::level::Level;
 use half::f16;
 use std::ops::Range;
-
-/// Tiles of at most this many rows multiply by halves as they are: converting them first pays for
-/// itself when several strips of rows read them again.
-const FEW_ROWS: usize = 12;
 
 /// Query tokens of one sequence, for one key/value head in one layer.
 pub(crate) struct Tile<'a> {
@@ -42,15 +36,25 @@ impl Tile<'_> {
         first..position + 1
     }
 
-    /// The keys `[head_dim][token]` and values `[token][head_dim]` of the block of a position.
+    /// The keys `[head_dim][token]` and values `[token][head_dim]` of the blocks of some positions
+    /// of one chunk.
     ///
     /// # Safety
-    /// The block can be read, and nobody writes to it while the slices live.
-    unsafe fn block_of(&self, position: usize) -> (&[f16], &[f16]) {
-        let (keys, values) = (self.block)(position / self.block_tokens);
+    /// The blocks can be read, and nobody writes to them while the slices live.
+    unsafe fn blocks_of(&self, positions: Range<usize>) -> ([&[f16]; BLOCKS], [&[f16]; BLOCKS]) {
+        let (mut keys, mut values) = (NO_BLOCKS, NO_BLOCKS);
+        if positions.is_empty() {
+            return (keys, values);
+        }
         let len = self.head_dim * self.block_tokens;
-        // SAFETY: the caller's promise; both have one element a token and dimension.
-        unsafe { (std::slice::from_raw_parts(keys, len), std::slice::from_raw_parts(values, len)) }
+        let blocks = positions.start / self.block_tokens..positions.end.div_ceil(self.block_tokens);
+        for (i, block) in blocks.enumerate() {
+            let (k, v) = (self.block)(block);
+            // SAFETY: the caller's promise; both have one element a token and dimension.
+            (keys[i], values[i]) =
+                unsafe { (std::slice::from_raw_parts(k, len), std::slice::from_raw_parts(v, len)) };
+        }
+        (keys, values)
     }
 }
 
@@ -94,7 +98,7 @@ pub(crate) unsafe fn attend<'q, 'o>(
 }
 
 /// Scores of all rows with the keys of some positions of a chunk; those of keys before them mean
-/// nothing.
+/// nothing. Asks for the values of the same positions.
 ///
 /// # Safety
 /// As [`attend`].
@@ -105,47 +109,24 @@ unsafe fn scores(
     positions: Range<usize>,
     scratch: &mut Scratch,
 ) {
-    let (rows, dim, tokens) = (tile.rows(), tile.head_dim, tile.block_tokens);
-    let product = |b, b_stride, columns| Product {
-        a: &scratch.queries,
-        a_stride: dim,
-        b,
-        b_stride,
-        rows,
-        depth: dim,
-        columns,
-        add: false,
-    };
-    let to = positions.end;
+    let (dim, tokens) = (tile.head_dim, tile.block_tokens);
+    // SAFETY: the caller's promise.
+    let (keys, values) = unsafe { tile.blocks_of(positions.clone()) };
     // Blocks before the window may have been given to another sequence.
     let from = positions.start / tokens * tokens;
-    let mut beside: [&[f16]; BESIDE] = [&[]; BESIDE];
-    for (i, position) in (from..to).step_by(tokens).enumerate() {
-        // SAFETY: the caller's promise.
-        let (keys, values) = unsafe { tile.block_of(position) };
-        if rows <= FEW_ROWS {
-            // Read next, and too short for the machine to see it coming.
-            prefetch(values);
-            beside[i] = keys;
-        } else {
-            widen_keys(level, keys, tokens, &mut scratch.keys[position - chunk..]);
-        }
-    }
-    if rows <= FEW_ROWS {
-        let product = product(Right::Beside(beside), tokens, (to - from).next_multiple_of(COLUMNS));
-        multiply(level, product, &mut scratch.weights[from - chunk..], CHUNK);
-        return;
-    }
-    let columns = (to - chunk).next_multiple_of(COLUMNS);
-    let product = product(Right::Floats(&scratch.keys), CHUNK, columns);
-    multiply(level, product, &mut scratch.weights, CHUNK);
-}
-
-/// From `[head_dim][tokens]` halves to columns of `[head_dim][CHUNK]` floats.
-fn widen_keys(level: Level, keys: &[f16], tokens: usize, out: &mut [f32]) {
-    for (keys, out) in keys.chunks_exact(tokens).zip(out.chunks_mut(CHUNK)) {
-        widen(level, keys, &mut out[..tokens]);
-    }
+    let product = Product {
+        a: &scratch.queries,
+        a_stride: dim,
+        blocks: keys,
+        layout: Layout::Beside,
+        block_tokens: tokens,
+        rows: tile.rows(),
+        depth: dim,
+        columns: (positions.end - from).next_multiple_of(COLUMNS),
+        add: false,
+        ahead: &values,
+    };
+    multiply(level, product, &mut scratch.weights[from - chunk..], CHUNK);
 }
 
 /// From scores to the weights of each row, and the rows' corrections.
@@ -172,7 +153,7 @@ fn weights(
     }
 }
 
-/// Adds the weighted values of some positions of a chunk.
+/// Adds the weighted values of some positions of a chunk. Asks for the keys of the next chunk.
 ///
 /// # Safety
 /// As [`attend`].
@@ -183,50 +164,22 @@ unsafe fn add_values(
     positions: Range<usize>,
     scratch: &mut Scratch,
 ) {
-    let (rows, dim, tokens) = (tile.rows(), tile.head_dim, tile.block_tokens);
-    let product = |b, first: usize, depth| Product {
-        a: &scratch.weights[first - chunk..],
+    let dim = tile.head_dim;
+    let next = positions.end..(tile.start + tile.tokens).min(chunk + 2 * CHUNK);
+    // SAFETY: the caller's promise.
+    let ((_, values), (next_keys, _)) =
+        unsafe { (tile.blocks_of(positions.clone()), tile.blocks_of(next)) };
+    let product = Product {
+        a: &scratch.weights[positions.start - chunk..],
         a_stride: CHUNK,
-        b,
-        b_stride: dim,
-        rows,
-        depth,
+        blocks: values,
+        layout: Layout::Stacked { first: positions.start % tile.block_tokens },
+        block_tokens: tile.block_tokens,
+        rows: tile.rows(),
+        depth: positions.len(),
         columns: dim,
         add: true,
+        ahead: &next_keys,
     };
-    let mut position = positions.start;
-    while position < positions.end {
-        let end = (position / tokens * tokens + tokens).min(positions.end);
-        // SAFETY: the caller's promise.
-        let (_, values) = unsafe { tile.block_of(position) };
-        let values = &values[position % tokens * dim..][..(end - position) * dim];
-        if rows <= FEW_ROWS {
-            if position + CHUNK < tile.start + tile.tokens {
-                // SAFETY: the caller's promise: the tile sees the position a chunk on.
-                prefetch(unsafe { tile.block_of(position + CHUNK) }.0);
-            }
-            multiply(
-                level,
-                product(Right::Halves(values), position, end - position),
-                &mut scratch.so_far,
-                dim,
-            );
-        } else {
-            widen(
-                level,
-                values,
-                &mut scratch.values[(position - chunk) * dim..(end - chunk) * dim],
-            );
-        }
-        position = end;
-    }
-    if rows > FEW_ROWS {
-        let values = Right::Floats(&scratch.values[(positions.start - chunk) * dim..]);
-        multiply(
-            level,
-            product(values, positions.start, positions.len()),
-            &mut scratch.so_far,
-            dim,
-        );
-    }
+    multiply(level, product, &mut scratch.so_far, dim);
 }

@@ -12,25 +12,24 @@ mod lanes;
 mod portable;
 mod strip;
 
+use super::CHUNK;
 use crate::kernels::level::Level;
 use half::f16;
 
 /// Columns come in multiples of this.
 pub(crate) const COLUMNS: usize = 16;
 
-/// Matrices that can stand side by side.
-pub(crate) const BESIDE: usize = 4;
+/// Blocks of a chunk at most.
+pub(crate) const BLOCKS: usize = CHUNK / 16;
 
-/// The right-hand matrix.
+/// How the blocks make up the right-hand matrix.
 #[derive(Clone, Copy)]
-pub(crate) enum Right<'a> {
-    /// Converted before, for many rows.
-    Floats(&'a [f32]),
-    /// As the cache has it.
-    Halves(&'a [f16]),
-    /// Matrices of `b_stride` columns side by side, as the cache has the keys of several blocks:
-    /// as many as the columns need, the rest anything.
-    Beside([&'a [f16]; BESIDE]),
+pub(crate) enum Layout {
+    /// Side by side, as keys: each has `block_tokens` columns of `depth` rows.
+    Beside,
+    /// One below the other, as values: each has `block_tokens` rows; those before row `first` of the
+    /// first are left out.
+    Stacked { first: usize },
 }
 
 /// `c[r][j] = Σ_k a[r][k] b[k][j]`, k ascending, one fused multiply-add each.
@@ -39,38 +38,41 @@ pub(crate) struct Product<'a> {
     /// `rows` rows, `a_stride` apart.
     pub(crate) a: &'a [f32],
     pub(crate) a_stride: usize,
-    /// `depth` rows of `columns` elements, `b_stride` apart.
-    pub(crate) b: Right<'a>,
-    pub(crate) b_stride: usize,
+    /// The right-hand matrix, as the cache has it: as many blocks as it needs, the rest anything.
+    pub(crate) blocks: [&'a [f16]; BLOCKS],
+    pub(crate) layout: Layout,
+    /// Tokens a block: 16, 32 or 64.
+    pub(crate) block_tokens: usize,
     pub(crate) rows: usize,
     pub(crate) depth: usize,
     /// A multiple of [`COLUMNS`].
     pub(crate) columns: usize,
     /// Whether the sums go on from what `c` holds, instead of from zero.
     pub(crate) add: bool,
+    /// What will be read next.
+    pub(crate) ahead: &'a [&'a [f16]; BLOCKS],
 }
+
+/// No blocks.
+pub(crate) const NO_BLOCKS: [&[f16]; BLOCKS] = [&[]; BLOCKS];
 
 /// Writes a product to `c`, whose rows are `c_stride` apart.
 pub(crate) fn multiply(level: Level, product: Product<'_>, c: &mut [f32], c_stride: usize) {
-    let Product { a, a_stride, b, b_stride, rows, depth, columns, .. } = product;
+    let Product { a, a_stride, blocks, block_tokens, rows, depth, columns, .. } = product;
     if rows == 0 || columns == 0 {
         return;
     }
-    let whole = |len: usize| depth == 0 || len >= (depth - 1) * b_stride + columns;
-    let b_fits = match b {
-        Right::Floats(b) => whole(b.len()),
-        Right::Halves(b) => whole(b.len()),
-        Right::Beside(b) => {
-            let used = columns.div_ceil(b_stride);
-            b_stride.is_power_of_two()
-                && b_stride >= COLUMNS
-                && used <= BESIDE
-                && b[..used].iter().all(|b| b.len() >= depth * b_stride)
+    let (used, len) = match product.layout {
+        Layout::Beside => (columns.div_ceil(block_tokens), depth * block_tokens),
+        Layout::Stacked { first } => {
+            assert!(first < block_tokens, "rows left out");
+            ((first + depth).div_ceil(block_tokens), block_tokens * columns)
         }
     };
+    assert!(block_tokens.is_power_of_two() && block_tokens >= COLUMNS);
+    assert!(used <= BLOCKS && blocks[..used].iter().all(|b| b.len() >= len), "blocks of b");
     assert!(columns.is_multiple_of(COLUMNS));
     assert!(a.len() >= (rows - 1) * a_stride + depth, "rows of a");
-    assert!(b_fits, "rows of b");
     assert!(c.len() >= (rows - 1) * c_stride + columns, "rows of c");
     let c = c.as_mut_ptr();
     // SAFETY: the slices hold what the sizes say, and a level is proof of its instructions.
@@ -88,7 +90,6 @@ pub(crate) fn multiply(level: Level, product: Product<'_>, c: &mut [f32], c_stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use half::slice::HalfFloatSliceExt;
 
     fn value(i: usize) -> f32 {
         ((i * 7919 % 211) as f32 - 100.0) / 64.0
@@ -96,20 +97,33 @@ mod tests {
 
     #[test]
     fn adds_in_order_on_every_level() {
-        for rows in 1..=14 {
-            for (depth, columns) in [(0, 16), (1, 16), (5, 32), (64, 64), (7, 80), (3, 256)] {
+        for rows in [1, 2, 3, 4, 5, 6, 7, 14] {
+            for block_tokens in [16, 32, 64] {
                 for add in [false, true] {
-                    check(rows, depth, columns, add);
+                    for (depth, columns) in [(1, 16), (5, 32), (64, 64), (7, 48)] {
+                        check(rows, depth, columns, block_tokens, Layout::Beside, add);
+                    }
+                    for (first, depth) in [(0, 1), (15, 1), (3, 13), (0, 64), (9, 30)] {
+                        for columns in [16, 80, 256] {
+                            let layout = Layout::Stacked { first };
+                            check(rows, depth, columns, block_tokens, layout, add);
+                        }
+                    }
                 }
             }
         }
     }
 
-    fn check(rows: usize, depth: usize, columns: usize, add: bool) {
+    fn check(
+        rows: usize,
+        depth: usize,
+        columns: usize,
+        block_tokens: usize,
+        layout: Layout,
+        add: bool,
+    ) {
         let a: Vec<f32> = (0..rows * depth).map(value).collect();
         let b: Vec<f32> = (0..depth * columns).map(|i| value(i + 13)).collect();
-        let mut halves = vec![f16::ZERO; b.len()];
-        halves.convert_from_f32_slice(&b);
         let start: Vec<f32> = (0..rows * columns).map(|i| value(i + 5)).collect();
         let mut want = if add { start.clone() } else { vec![0.0; start.len()] };
         for (i, c) in want.iter_mut().enumerate() {
@@ -118,59 +132,53 @@ mod tests {
                 *c = a[r * depth + k].mul_add(b[k * columns + j], *c);
             }
         }
+        let blocks = blocks(&b, depth, columns, block_tokens, layout);
+        let blocks = blocks.each_ref().map(Vec::as_slice);
         for level in Level::all() {
-            // The values are multiples of 1/64 below 2: exact as halves too.
-            for right in [Right::Floats(&b), Right::Halves(&halves)] {
-                let sizes = (rows, depth, columns);
+            for ahead in [NO_BLOCKS, blocks] {
                 let product = Product {
                     a: &a,
                     a_stride: depth,
-                    b: right,
-                    b_stride: columns,
+                    blocks,
+                    layout,
+                    block_tokens,
                     rows,
                     depth,
                     columns,
                     add,
+                    ahead: &ahead,
                 };
                 let mut c = start.clone();
                 multiply(level, product, &mut c, columns);
-                assert_eq!(c, want, "{level:?} {sizes:?} add: {add}");
-            }
-            for width in [16, 32, 64] {
-                if columns > BESIDE * width {
-                    continue;
-                }
-                let blocks = beside(&halves, depth, columns, width);
-                let product = Product {
-                    a: &a,
-                    a_stride: depth,
-                    b: Right::Beside(blocks.each_ref().map(Vec::as_slice)),
-                    b_stride: width,
-                    rows,
-                    depth,
-                    columns,
-                    add,
-                };
-                let mut c = start.clone();
-                multiply(level, product, &mut c, columns);
-                assert_eq!(c, want, "{level:?} blocks of {width} columns");
+                assert_eq!(c, want, "{level:?} {rows} {depth} {columns} {block_tokens} add: {add}");
             }
         }
     }
 
-    /// The columns of `b` in blocks of `width`.
-    fn beside(b: &[f16], depth: usize, columns: usize, width: usize) -> [Vec<f16>; BESIDE] {
-        std::array::from_fn(|block| {
-            let mut out = vec![f16::NAN; depth * width];
-            for k in 0..depth {
-                for j in 0..width {
-                    let column = block * width + j;
-                    if column < columns {
-                        out[k * width + j] = b[k * columns + column];
+    /// `b` in blocks; what is not of `b` is NaN. Its values are multiples of 1/64 below 2: exact.
+    fn blocks(
+        b: &[f32],
+        depth: usize,
+        columns: usize,
+        tokens: usize,
+        layout: Layout,
+    ) -> [Vec<f16>; BLOCKS] {
+        let (len, first) = match layout {
+            Layout::Beside => (depth * tokens, 0),
+            Layout::Stacked { first } => (tokens * columns, first),
+        };
+        let mut out: [Vec<f16>; BLOCKS] = std::array::from_fn(|_| vec![f16::NAN; len]);
+        for k in 0..depth {
+            for j in 0..columns {
+                let (block, at) = match layout {
+                    Layout::Beside => (j / tokens, k * tokens + j % tokens),
+                    Layout::Stacked { .. } => {
+                        ((first + k) / tokens, (first + k) % tokens * columns + j)
                     }
-                }
+                };
+                out[block][at] = f16::from_f32(b[k * columns + j]);
             }
-            out
-        })
+        }
+        out
     }
 }

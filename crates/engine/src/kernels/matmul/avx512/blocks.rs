@@ -12,13 +12,7 @@ use std::arch::x86_64::*;
 /// With at most so many rows, memory is slower than arithmetic.
 const STREAMING: usize = 4;
 /// How far ahead weights are asked for.
-const AHEAD: usize = match option_env!("AHEAD") {
-    Some(a) => match usize::from_str_radix(a, 10) {
-        Ok(n) => n,
-        Err(_) => 0,
-    },
-    None => 4096,
-};
+const AHEAD: usize = 4096;
 
 /// # Safety
 /// As [`super::super::job::BlockKernel`], with AVX-512 F, BW, VL and VNNI.
