@@ -7,7 +7,7 @@ use crate::kernels::attention::{CHUNK, Scratch, TILE_ROWS};
 use crate::kernels::level::Level;
 use crate::kernels::matmul::Isa;
 use crate::model::{KvType, Model};
-use crate::plan::{self, Limits, Plan, PlanReport};
+use crate::plan::{self, Asked, Limits, Plan, PlanReport};
 use crate::run::{Own, Row, Step, TileOf};
 use crate::threads::Team;
 use plumb_kv::Pool;
@@ -70,6 +70,7 @@ pub struct Engine {
     block_bytes: usize,
     /// Of each operation, in all steps; empty unless the options ask for it.
     times: Vec<AtomicU64>,
+    asked: Asked,
 }
 
 impl Engine {
@@ -97,6 +98,7 @@ impl Engine {
             tiles: Vec::with_capacity(tiles),
             block_bytes,
             times: plan.ops.iter().filter(|_| options.profile).map(|_| AtomicU64::new(0)).collect(),
+            asked: Asked::default(),
             plan,
             model,
             options,
@@ -115,6 +117,12 @@ impl Engine {
         &self.options
     }
 
+    /// The kernels in use.
+    #[must_use]
+    pub fn kernels(&self) -> Isa {
+        self.isa
+    }
+
     /// Computes one step: writes the keys and values of every token of the batch to its blocks in
     /// `pool`, and the logits that the slices ask for. It allocates nothing and takes no lock.
     ///
@@ -128,6 +136,9 @@ impl Engine {
         let view = pool.view();
         self.check(batch, view.blocks, view.block_bytes)?;
         self.list(batch);
+        if self.options.profile {
+            self.count(batch);
+        }
         let step = Step {
             model: &self.model,
             plan: &self.plan,
@@ -162,12 +173,41 @@ impl Engine {
         let nanos = |time: &AtomicU64| Duration::from_nanos(time.load(Ordering::Relaxed));
         let times: Vec<_> = self.times.iter().map(nanos).collect();
         PlanReport {
-            ops: plan::ops(&self.plan, &self.model, &times),
+            ops: plan::ops(&self.plan, &self.model, &times, &self.asked),
             buffers: plan::buffers(&self.plan),
             arena_bytes: self.plan.arena,
             scratch_bytes: Scratch::bytes(self.model.config().head_dim),
             weight_bytes: self.model.weight_bytes(),
             kernels: self.isa.name(),
+            threads: self.options.threads,
+        }
+    }
+
+    /// Forgets what was profiled so far.
+    pub fn forget_profile(&mut self) {
+        self.asked = Asked::default();
+        self.times.iter().for_each(|time| time.store(0, Ordering::Relaxed));
+    }
+
+    /// Adds up what a step is asked for.
+    fn count(&mut self, batch: &[Slice<'_>]) {
+        let asked = &mut self.asked;
+        asked.steps += 1;
+        asked.rows += self.rows.len() as u64;
+        asked.steps_with_logits += u64::from(!self.logit_rows.is_empty());
+        asked.logit_rows += self.logit_rows.len() as u64;
+        let window = self.model.config().windows.iter().flatten().max();
+        for (seen, window) in asked.seen.iter_mut().zip([None, window]) {
+            let visible = |position: usize| {
+                let all = position as u64 + 1;
+                window.map_or(all, |&window| all.min(u64::from(window)))
+            };
+            for slice in batch {
+                let end = slice.start + slice.tokens.len();
+                seen.pairs += (slice.start..end).map(visible).sum::<u64>();
+                seen.positions +=
+                    (slice.tokens.len() as u64 - 1 + visible(slice.start)).min(end as u64);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
-//! What one core can do at best: bytes multiplied in registers, bytes read from memory.
+//! What one core can do at best: products in registers, bytes read from memory. What an operation
+//! took is told against it.
 
-use plumb_engine::kernels::matmul::Isa;
-use serde_json::{Value, json};
+use crate::kernels::matmul::Isa;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -12,32 +12,27 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub const STREAM_BYTES: usize = 96 << 20;
 
 /// The limits of one core.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// 10⁹ multiply-accumulates of bytes a second.
     pub int8: f64,
+    /// 10⁹ multiply-accumulates of floats a second.
+    pub float: f64,
     /// 10⁹ bytes read a second.
     pub memory: f64,
 }
 
 impl Limits {
-    /// Measures them, with the instructions that the kernels use.
+    /// Measures them in about two seconds, with the instructions that the kernels use. NaN where
+    /// a set has no such instructions.
+    #[must_use]
     pub fn measure(isa: Isa) -> Self {
-        Self { int8: int8_peak(isa), memory: read_bandwidth(STREAM_BYTES) }
-    }
-
-    pub fn json(&self) -> Value {
-        json!({ "int8_gmac_s": self.int8, "memory_gb_s": self.memory })
+        let (int8, float) = peaks(isa);
+        Self { int8, float, memory: read_bandwidth(STREAM_BYTES) }
     }
 }
 
-/// Runs this thread on one core.
-pub fn pin(cpu: usize) -> std::io::Result<()> {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(cpu);
-    Ok(rustix::thread::sched_setaffinity(None, &set)?)
-}
-
-/// Seconds of the fastest of the runs that fit into the time that we have.
+/// Seconds of the fastest of the runs that fit into half a second, in this thread's own time.
 pub fn best(mut run: impl FnMut()) -> f64 {
     let start = Instant::now();
     let mut best = f64::INFINITY;
@@ -72,20 +67,28 @@ fn read_bandwidth(bytes: usize) -> f64 {
     bytes as f64 / seconds / 1e9
 }
 
-/// GMAC/s of bytes with 32-bit sums, in registers only, by the instructions that the set has.
-fn int8_peak(isa: Isa) -> f64 {
-    const LOOPS: usize = 100_000;
-    let (run, macs): (fn(usize), usize) = match isa.name() {
+/// GMAC/s of bytes with 32-bit sums, and of floats, in registers only, by the instructions that the
+/// set has.
+fn peaks(isa: Isa) -> (f64, f64) {
+    match isa.name() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the set exists, so its features do.
-        "avx512" => (|n| unsafe { x86::dot_products(n) }, x86::CHAINS * 64),
+        "avx512" => unsafe {
+            (rate(64, |n| x86::dot_products(n)), rate(16, |n| x86::multiply_adds_512(n)))
+        },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        "avx2" => (|n| unsafe { x86::multiply_adds(n) }, x86::CHAINS * 32),
-        _ => return f64::NAN,
-    };
-    let seconds = best(|| run(LOOPS));
-    (macs * LOOPS) as f64 / seconds / 1e9
+        "avx2" => unsafe {
+            (rate(32, |n| x86::byte_multiply_adds(n)), rate(8, |n| x86::multiply_adds_256(n)))
+        },
+        _ => (f64::NAN, f64::NAN),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn rate(lanes: usize, run: impl Fn(usize)) -> f64 {
+    const LOOPS: usize = 100_000;
+    (x86::CHAINS * lanes * LOOPS) as f64 / best(|| run(LOOPS)) / 1e9
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -113,7 +116,7 @@ mod x86 {
 
     /// `vpmaddubsw`, `vpmaddwd`, `vpaddd`: 32 products.
     #[target_feature(enable = "avx2")]
-    pub fn multiply_adds(loops: usize) {
+    pub fn byte_multiply_adds(loops: usize) {
         let (a, ones) = (black_box(_mm256_set1_epi8(3)), black_box(_mm256_set1_epi16(1)));
         let mut sums = [_mm256_setzero_si256(); CHAINS];
         for _ in 0..loops {
@@ -121,6 +124,30 @@ mod x86 {
                 // The sum is read again, lest the products be hoisted out of the loop.
                 let products = _mm256_maddubs_epi16(a, *sum);
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(products, ones));
+            }
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub fn multiply_adds_512(loops: usize) {
+        let (a, b) = (black_box(_mm512_set1_ps(0.5)), black_box(_mm512_set1_ps(0.25)));
+        let mut sums = [_mm512_setzero_ps(); CHAINS];
+        for _ in 0..loops {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, a, b);
+            }
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn multiply_adds_256(loops: usize) {
+        let (a, b) = (black_box(_mm256_set1_ps(0.5)), black_box(_mm256_set1_ps(0.25)));
+        let mut sums = [_mm256_setzero_ps(); CHAINS];
+        for _ in 0..loops {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(*sum, a, b);
             }
         }
         black_box(sums);

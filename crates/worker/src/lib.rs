@@ -19,6 +19,7 @@
 mod api;
 mod driver;
 mod error;
+mod explain;
 mod generation;
 mod instance;
 mod machine;

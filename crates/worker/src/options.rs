@@ -75,6 +75,8 @@ pub struct WorkerOptions {
     pub explain_plan: bool,
     /// Whether each operation is timed, and the times are logged at the end.
     pub profile: bool,
+    /// Whether plan and times are written to standard output as JSON, a line each, instead.
+    pub json: bool,
     /// Prompt and answer together; `None`: the model's, at most [`DEFAULT_CONTEXT`].
     pub context: Option<usize>,
 }
@@ -111,6 +113,7 @@ impl WorkerOptions {
             max_prompt_tokens_beside_decodes: 64,
             explain_plan: false,
             profile: false,
+            json: false,
             context: None,
         }
     }

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::driver::{Command, Driver, Keeper, Pace, Pulls};
 use crate::error::Error;
+use crate::explain::Explain;
 use crate::instance::{Instance, MemoryLayers};
 use crate::metrics::{self, Metrics};
 use crate::options::{BLOCK_TOKENS, WorkerOptions};
@@ -166,7 +167,7 @@ impl Parts {
             tokenizer: Arc::clone(&tokenizer),
             metrics: Arc::clone(&metrics),
             alive: Arc::clone(&alive),
-            explain_plan: options.explain_plan,
+            explain: Explain::new(&options),
         };
         let (engine, engine_ended) = thread.spawn(inbox)?;
         let http = HttpLimits::default();
@@ -221,7 +222,7 @@ struct EngineThread {
     tokenizer: Arc<Tokenizer>,
     metrics: Arc<Metrics>,
     alive: Arc<AtomicBool>,
-    explain_plan: bool,
+    explain: Explain,
 }
 
 impl EngineThread {
@@ -237,12 +238,10 @@ impl EngineThread {
             match Engine::new(self.model, self.engine) {
                 Err(error) => drop(built.send(Err(error.into()))),
                 Ok(engine) => {
-                    if self.explain_plan {
-                        tracing::info!("the engine's plan\n{}", engine.explain());
-                    }
+                    self.explain.plan(&engine);
                     built.send(Ok(())).ok();
                     let scheduler = Scheduler::new(self.pool, self.limits);
-                    let Self { pulls, keeper, tokenizer, metrics, alive, .. } = self;
+                    let Self { pulls, keeper, tokenizer, metrics, alive, explain, .. } = self;
                     Driver {
                         engine,
                         scheduler,
@@ -253,6 +252,7 @@ impl EngineThread {
                         metrics,
                         pace: Pace::default(),
                         alive,
+                        explain,
                     }
                     .run();
                 }

@@ -1,10 +1,10 @@
 //! Whole models: prefill and decode, beside llama.cpp and the core's limits.
 
-use crate::limits::Limits;
 use crate::options::Options;
 use crate::peer;
 use crate::session::{Session, Timing};
 use plumb_engine::kernels::matmul::Isa;
+use plumb_engine::limits::Limits;
 use plumb_gguf::Gguf;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -24,7 +24,7 @@ pub fn run(options: &Options, isa: Isa, limits: &Limits) -> Result<Value> {
         "prefill": options.prefill,
         "decode": options.decode,
         "rounds": options.repeat,
-        "limits": limits.json(),
+        "limits": crate::limits_json(limits),
         "models": models,
     }))
 }

@@ -1,9 +1,9 @@
 //! The matrix kernels, by type and number of rows.
 
-use crate::limits::{self, Limits};
 use crate::options::Options;
 use plumb_engine::kernels::matmul::{ALIGN, Activations, Input, Isa, Output, Packed, Shape};
 use plumb_engine::kernels::matmul::{matmul, pack};
+use plumb_engine::limits::{self, Limits};
 use plumb_gguf::BlockType;
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ pub fn run(
         let rows = limits::STREAM_BYTES / row_bytes / 16 * 16;
         lines.extend(measure(isa, ty, rows, cols, "streamed", &STREAM_BATCHES)?);
     }
-    Ok(json!({ "kernels": isa.name(), "limits": limits.json(), "lines": lines }))
+    Ok(json!({ "kernels": isa.name(), "limits": crate::limits_json(limits), "lines": lines }))
 }
 
 /// The same for people.

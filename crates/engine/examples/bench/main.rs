@@ -4,6 +4,7 @@
 //! cargo run --release -p plumb-engine --example bench -- kernels [--type Q4_1]
 //! cargo run --release -p plumb-engine --example bench -- engine --model FILE… [--peer PROGRAM]
 //! cargo run --release -p plumb-engine --example bench -- context --model FILE…
+//! cargo run --release -p plumb-engine --example bench -- profile --model FILE…
 //! ```
 //!
 //! `--json` prints JSON instead of a table, `--cpus 0,1` pins threads, the variable `PLUMB_KERNELS`
@@ -13,25 +14,26 @@
 mod context;
 mod engine;
 mod kernels;
-mod limits;
 mod options;
 mod peer;
+mod profile;
 mod session;
 
-use limits::Limits;
 use options::Options;
 use plumb_engine::kernels::matmul::Isa;
+use plumb_engine::limits::Limits;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::read()?;
     if let Some(&cpu) = options.cpus.first() {
-        limits::pin(cpu)?;
+        pin(cpu)?;
     }
     let isa = Isa::choose()?;
     let limits = Limits::measure(isa);
     let (report, table): (_, fn(&serde_json::Value) -> String) = match options.what.as_str() {
         "kernels" => (kernels::run(&options, isa, &limits)?, kernels::table),
         "engine" => (engine::run(&options, isa, &limits)?, engine::table),
+        "profile" => (profile::run(&options, &limits)?, profile::table),
         "context" => (context::run(&options)?, context::table),
         other => return Err(format!("cannot measure {other:?}").into()),
     };
@@ -41,4 +43,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         print!("{}", table(&report));
     }
     Ok(())
+}
+
+/// Runs this thread on one core.
+fn pin(cpu: usize) -> std::io::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+fn limits_json(limits: &Limits) -> serde_json::Value {
+    serde_json::json!({
+        "int8_gmac_s": limits.int8, "float_gmac_s": limits.float, "memory_gb_s": limits.memory,
+    })
 }

@@ -1,7 +1,9 @@
 //! Sequences that are prefilled and decoded, with a clock.
 
 use crate::options::Options;
-use plumb_engine::{Engine, EngineOptions, KvType, LoadOptions, Model, Rows, Slice, sampling};
+use plumb_engine::{
+    Engine, EngineOptions, KvType, LoadOptions, Model, PlanReport, Rows, Slice, sampling,
+};
 use plumb_kv::{Block, BlockId, Pool};
 use std::path::Path;
 use std::sync::Arc;
@@ -30,12 +32,40 @@ pub struct Session {
 
 impl Session {
     pub fn new(path: &Path, options: &Options, sequences: usize, tokens: usize) -> Result<Self> {
+        Self::with(path, options, sequences, tokens, false)
+    }
+
+    /// As `new`, with every operation timed.
+    pub fn profiled(
+        path: &Path,
+        options: &Options,
+        sequences: usize,
+        tokens: usize,
+    ) -> Result<Self> {
+        Self::with(path, options, sequences, tokens, true)
+    }
+
+    /// What was done since the last time.
+    pub fn take_profile(&mut self) -> PlanReport {
+        let report = self.engine.explain();
+        self.engine.forget_profile();
+        report
+    }
+
+    fn with(
+        path: &Path,
+        options: &Options,
+        sequences: usize,
+        tokens: usize,
+        profile: bool,
+    ) -> Result<Self> {
         let model = Model::load(path, &LoadOptions::default())?;
         let engine_options = EngineOptions {
             threads: options.threads,
             max_seqs: sequences,
             max_context: tokens,
             cpus: options.cpus.clone(),
+            profile,
             ..EngineOptions::default()
         };
         let each = tokens.div_ceil(engine_options.block_tokens);

@@ -2,8 +2,10 @@
 
 use super::op::{Kind, NormOf, Op, RowSet};
 use super::{Plan, place::Buffer};
+use crate::limits::Limits;
 use crate::model::Model;
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 /// One operation of a plan.
@@ -17,8 +19,63 @@ pub struct OpReport {
     pub weight_bytes: u64,
     /// Whether it runs on the rows that need logits alone.
     pub logit_rows_only: bool,
-    /// Wall time in all steps so far; zero unless the engine profiles.
+    /// What it has done in all steps so far; zero unless the engine profiles.
+    pub done: Done,
+}
+
+/// What an operation has done, and how long it took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Wall time.
     pub time: Duration,
+    /// Multiply-accumulates of bytes.
+    pub int8_macs: u64,
+    /// Multiply-accumulates of floats.
+    pub float_macs: u64,
+    /// Bytes of weights and of keys and values, each counted once a step that reads them.
+    pub bytes: u64,
+}
+
+impl Done {
+    /// The time that it could not have taken less than, on so many cores.
+    #[must_use]
+    pub fn limit(&self, limits: &Limits, threads: usize) -> Duration {
+        let seconds = |amount: u64, rate: f64| amount as f64 / (rate * 1e9) / threads as f64;
+        let arithmetic =
+            seconds(self.int8_macs, limits.int8) + seconds(self.float_macs, limits.float);
+        let memory = seconds(self.bytes, limits.memory);
+        // The limits of portable kernels are not known.
+        Duration::try_from_secs_f64(if arithmetic > memory { arithmetic } else { memory })
+            .unwrap_or_default()
+    }
+}
+
+impl AddAssign for Done {
+    fn add_assign(&mut self, other: Self) {
+        self.time += other.time;
+        self.int8_macs += other.int8_macs;
+        self.float_macs += other.float_macs;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What steps were asked for, as the engine counts when it profiles.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    pub(crate) steps: u64,
+    pub(crate) rows: u64,
+    pub(crate) steps_with_logits: u64,
+    pub(crate) logit_rows: u64,
+    /// Of attention in a layer, by whether it has a window: pairs of a query and a key that it
+    /// sees, and positions read.
+    pub(crate) seen: [Seen; 2],
+}
+
+/// What attention saw in one layer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seen {
+    pub(crate) pairs: u64,
+    pub(crate) positions: u64,
 }
 
 /// One buffer of the arena.
@@ -49,11 +106,17 @@ pub struct PlanReport {
     pub weight_bytes: usize,
     /// The name of the kernels.
     pub kernels: &'static str,
+    /// Threads that compute.
+    pub threads: usize,
 }
 
-pub(crate) fn ops(plan: &Plan, model: &Model, times: &[Duration]) -> Vec<OpReport> {
-    let time = |i: usize| times.get(i).copied().unwrap_or_default();
-    plan.ops.iter().enumerate().map(|(i, op)| report(op, model, time(i))).collect()
+pub(crate) fn ops(plan: &Plan, model: &Model, times: &[Duration], asked: &Asked) -> Vec<OpReport> {
+    let report = |(i, op)| {
+        let mut report = report(op, model, asked);
+        report.done.time = times.get(i).copied().unwrap_or_default();
+        report
+    };
+    plan.ops.iter().enumerate().map(report).collect()
 }
 
 pub(crate) fn buffers(plan: &Plan) -> Vec<BufferReport> {
@@ -68,17 +131,39 @@ pub(crate) fn buffers(plan: &Plan) -> Vec<BufferReport> {
     buffers
 }
 
-fn report(op: &Op, model: &Model, time: Duration) -> OpReport {
-    let (mut macs_per_row, mut weight_bytes) = (0, 0);
-    if let Kind::Multiply { products, .. } = &op.kind {
-        for product in products {
-            let shape = model.weights().matrix(product.matrix).shape();
-            macs_per_row += shape.macs();
-            weight_bytes += shape.packed_bytes() as u64;
-        }
-    }
+fn report(op: &Op, model: &Model, asked: &Asked) -> OpReport {
+    let (mut macs_per_row, mut weight_bytes, mut done) = (0, 0, Done::default());
     let logit_rows_only = op.rows == RowSet::Logits;
-    OpReport { name: name(op), macs_per_row, weight_bytes, logit_rows_only, time }
+    let (steps, rows) = if logit_rows_only {
+        (asked.steps_with_logits, asked.logit_rows)
+    } else {
+        (asked.steps, asked.rows)
+    };
+    match &op.kind {
+        Kind::Multiply { products, .. } => {
+            for product in products {
+                let shape = model.weights().matrix(product.matrix).shape();
+                macs_per_row += shape.macs();
+                weight_bytes += shape.packed_bytes() as u64;
+                let macs = shape.macs() * rows;
+                if shape.is_float() {
+                    done.float_macs += macs;
+                } else {
+                    done.int8_macs += macs;
+                }
+            }
+            done.bytes = weight_bytes * steps;
+        }
+        Kind::Attend { layer, .. } => {
+            let config = model.config();
+            let seen = asked.seen[usize::from(config.windows[*layer].is_some())];
+            // A key and a value for each pair and head, in halves.
+            done.float_macs = 2 * seen.pairs * (config.heads * config.head_dim) as u64;
+            done.bytes = 2 * 2 * seen.positions * config.kv_width() as u64;
+        }
+        _ => {}
+    }
+    OpReport { name: name(op), macs_per_row, weight_bytes, logit_rows_only, done }
 }
 
 fn name(op: &Op) -> String {
@@ -108,7 +193,7 @@ impl PlanReport {
                 Some(sum) => {
                     sum.macs_per_row += op.macs_per_row;
                     sum.weight_bytes += op.weight_bytes;
-                    sum.time += op.time;
+                    sum.done += op.done;
                 }
                 None => sums.push(OpReport { name: kind.to_owned(), ..op.clone() }),
             }
@@ -116,36 +201,46 @@ impl PlanReport {
         sums
     }
 
-    /// A table of where the time went, by kind of operation, against the multiply-accumulates and
-    /// the weights of `rows` rows in `steps` steps.
+    /// A table of where the time went, by kind of operation, beside what the machine's limits allow.
     #[must_use]
-    pub fn profile(&self, rows: u64, steps: u64) -> String {
+    pub fn profile(&self, limits: &Limits) -> String {
         use fmt::Write;
-        let all: Duration = self.ops.iter().map(|op| op.time).sum();
+        let all: Duration = self.ops.iter().map(|op| op.done.time).sum();
         let mut out = format!(
-            "{:<28} {:>9} {:>6} {:>8} {:>7}\n",
-            "operation", "ms", "share", "GMAC/s", "GB/s"
+            "{:<28} {:>10} {:>6} {:>8} {:>7} {:>9}\n",
+            "operation", "ms", "share", "GMAC/s", "GB/s", "of limit"
         );
         for op in self.by_kind() {
-            let seconds = op.time.as_secs_f64();
+            let seconds = op.done.time.as_secs_f64().max(1e-12);
             let share = seconds / all.as_secs_f64().max(1e-12);
-            let rate = |amount: u64| amount as f64 / seconds.max(1e-12) / 1e9;
-            let (mut macs, mut bytes) = (String::new(), String::new());
-            if op.macs_per_row > 0 && !op.logit_rows_only {
-                macs = format!("{:.1}", rate(op.macs_per_row * rows));
-            }
-            if op.weight_bytes > 0 {
-                bytes = format!("{:.1}", rate(op.weight_bytes * steps));
-            }
+            let rate = |amount: u64| {
+                if amount == 0 {
+                    return String::new();
+                }
+                format!("{:.1}", amount as f64 / seconds / 1e9)
+            };
+            let limit = op.done.limit(limits, self.threads).as_secs_f64();
+            let of_limit = if limit > 0.0 {
+                format!("{:.0} %", 100.0 * limit / seconds)
+            } else {
+                String::new()
+            };
             // Writing to a string cannot fail.
             let _ = writeln!(
                 out,
-                "{:<28} {:>9.3} {:>5.1}% {macs:>8} {bytes:>7}",
+                "{:<28} {:>10.3} {:>5.1}% {:>8} {:>7} {of_limit:>9}",
                 op.name,
                 seconds * 1e3,
-                share * 100.0
+                share * 100.0,
+                rate(op.done.int8_macs + op.done.float_macs),
+                rate(op.done.bytes),
             );
         }
+        let _ = writeln!(
+            out,
+            "limits of a core: {:.1} GMAC/s of bytes, {:.1} of floats, {:.1} GB/s; {} thread(s)",
+            limits.int8, limits.float, limits.memory, self.threads
+        );
         out
     }
 }

@@ -11,8 +11,8 @@ mod op;
 mod place;
 
 pub(crate) use compile::compile;
-pub use explain::{BufferReport, OpReport, PlanReport};
-pub(crate) use explain::{buffers, ops};
+pub(crate) use explain::{Asked, buffers, ops};
+pub use explain::{BufferReport, Done, OpReport, PlanReport};
 pub(crate) use op::{Floats, Kind, NormOf, Op, Product, Quantised, Residual, RowSet};
 
 /// The largest sizes of a step, from the engine's options.

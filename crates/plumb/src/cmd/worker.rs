@@ -68,13 +68,14 @@ pub struct Args {
     /// Log the engine's plan: every operation, buffer and weight.
     #[arg(long)]
     explain_plan: bool,
-    /// Time every operation of the engine, and log the times at the end.
+    /// Time every operation of the engine, and log the times against the core's limits at the end.
     #[arg(long)]
     profile: bool,
     /// Prompt and answer together, in tokens; without it the model's, at most 8192.
     #[arg(long)]
     context: Option<usize>,
-    /// Once it listens, print where, as JSON on standard output; the log is on standard error.
+    /// JSON on standard output, an object a line: once it listens, where; and plan and times, if asked
+    /// for. The log is on standard error.
     #[arg(long)]
     json: bool,
 }
@@ -185,6 +186,7 @@ impl From<Args> for WorkerOptions {
             max_prompt_tokens_beside_decodes: args.max_prompt_tokens_beside_decodes,
             explain_plan: args.explain_plan,
             profile: args.profile,
+            json: args.json,
             context: args.context,
         }
     }

@@ -23,6 +23,7 @@ pub use keep::Keeper;
 pub use pace::Pace;
 pub use pull::{LoadFailure, Pulls};
 
+use crate::explain::Explain;
 use crate::generation::{Event, Failure, Finish};
 use crate::metrics::Metrics;
 use crate::scheduler::{Plan, Scheduler, SeqId};
@@ -67,6 +68,8 @@ pub struct Driver {
     pub pace: Pace,
     /// True while this thread lives.
     pub alive: Arc<AtomicBool>,
+    /// Tells of the engine's work, if asked.
+    pub explain: Explain,
 }
 
 /// Tells the others when the thread ends, however it ends.
@@ -103,10 +106,7 @@ impl Driver {
             }
         }
         self.fail_all(&Failure::ShuttingDown);
-        if self.engine.options().profile {
-            let (steps, tokens) = self.metrics.computed();
-            tracing::info!("where the time went\n{}", self.engine.explain().profile(tokens, steps));
-        }
+        self.explain.profile(&self.engine);
     }
 
     /// Does what was asked since the last step; waits for something where there is nothing to

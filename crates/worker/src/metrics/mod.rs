@@ -146,11 +146,6 @@ impl Metrics {
         self.step_seconds.observe(took.as_secs_f64());
     }
 
-    /// Steps and tokens computed so far.
-    pub fn computed(&self) -> (u64, u64) {
-        (self.steps.get(), self.step_tokens.get())
-    }
-
     /// A prompt's KV is complete; the rest of `tokens` was computed.
     pub fn prompt(&self, tokens: usize, cached: usize, pulled: usize) {
         self.prompt_tokens.inc_by(tokens as u64);

@@ -1,6 +1,6 @@
 //! A packed weight matrix: its shape, and a view of its bytes wherever they lie.
 
-use super::format::{STRIP, strip_bytes};
+use super::format::{STRIP, is_float, strip_bytes};
 use plumb_gguf::BlockType;
 
 /// The shape of a weight matrix: `rows` outputs of `cols` inputs each.
@@ -75,6 +75,11 @@ impl Shape {
     /// Multiply-accumulates for one row of activations.
     pub fn macs(&self) -> u64 {
         self.rows as u64 * self.cols as u64
+    }
+
+    /// Whether its elements are floats, multiplied as such.
+    pub fn is_float(&self) -> bool {
+        is_float(self.ty)
     }
 
     pub(super) fn strip_bytes(&self) -> usize {
