@@ -1,5 +1,5 @@
 # The two commands a person needs are `make up` and `make test`.
-.PHONY: up test lint bench bench-engine bench-kv bench-router bench-hunt release rust build-packages test-packages venv clients models oracle bpf bpf-check demo-hunt
+.PHONY: up test lint bench bench-engine bench-kv bench-router bench-hunt bench-start bench-serve release rust build-packages test-packages venv clients models oracle bpf bpf-check demo-hunt
 
 CARGO ?= cargo
 PORT  ?= 8000
@@ -59,7 +59,18 @@ oracle: rust models
 bench-engine: rust models
 	@bench/engine/run $(ARGS)
 
-bench: bench-engine bench-kv bench-router
+bench: bench-engine bench-start bench-serve bench-kv bench-router
+
+SMOLLM2 := $(PLUMB_CACHE)/SmolLM2-135M-Instruct.Q4_1.gguf
+
+# From exec to the first token, and memory beside the weights.
+bench-start: release models
+	$(CARGO) build --release -p plumb-engine --example tables
+	@bench/start/run $(SMOLLM2) $(ARGS)
+
+# What a long prompt does to those who are being answered.
+bench-serve: release models
+	@bench/serve/run $(SMOLLM2) $(ARGS)
 
 # Pulls of KV blocks between two processes beside memcpy.
 bench-kv: rust
