@@ -56,7 +56,7 @@ fn assert_close(hunted: &Hunted, function: &str) {
 fn mappings_are_charged_to_who_made_them() {
     let _alone = alone();
     let programs =
-        ["mmap_anonymous", "munmap_partial", "mremap_moves", "shm_sysv", "thread_stacks"];
+        ["mmap_deep_frame", "munmap_partial", "mremap_moves", "shm_sysv", "thread_stacks"];
     thread::scope(|scope| {
         let hunts = programs.map(|p| {
             let path = format!("build/{p}");
@@ -91,6 +91,7 @@ fn heaps_and_python_are_charged_to_who_allocates() {
         let remember = frames.iter().find(|f| f["function"] == "remember").expect("its function");
         assert_eq!(remember["kind"], "python");
         assert!(remember["line"].is_u64(), "{remember}");
+        assert!(python.report["python"]["types"][0]["count"].is_u64(), "{:#}", python.report);
         assert!(frames.iter().any(|f| f["kind"] == "native"));
     });
 }
@@ -117,6 +118,39 @@ fn nobody_is_named_where_nothing_leaks() {
             if report["verdict"]["leak"] == false {
                 assert_eq!(report["culprits"].as_array().map(Vec::len), Some(0), "{program}");
             }
+        }
+    });
+}
+
+/// Too short for the watch to judge; who holds the growth is plain all the same.
+#[test]
+fn a_short_hunt_names_who_grows_too() {
+    let _alone = alone();
+    let programs = [
+        ("mmap_anonymous", "anonymous", "leak_mapping", "mappings"),
+        ("tmpfs_held", "tmpfs_unmapped", "leak_file", "mappings"),
+        ("malloc_churn", "heap", "keep_session", "heap"),
+    ];
+    thread::scope(|scope| {
+        let hunts = programs.map(|(program, layer, function, floor)| {
+            scope.spawn(move || {
+                let path = format!("build/{program}");
+                let options = ["--for", "10s", "--floor", floor];
+                let mut child = hunt::start(&[path.as_str()], 2 * RATE, &options);
+                let mut text = String::new();
+                child.stdout.take().expect("piped").read_to_string(&mut text).expect("UTF-8");
+                drop(child.stdin.take());
+                assert!(child.wait().expect("ours").success());
+                let report: Value = serde_json::from_str(&text).expect("a report");
+                (report, layer, function)
+            })
+        });
+        for hunt in hunts {
+            let (report, layer, function) = hunt.join().expect("hunted");
+            let seen = report["verdict"]["layer"].as_str().unwrap_or("none");
+            assert!(seen.starts_with(layer), "{seen}, not {layer}: {report:#}");
+            let frames = report["culprits"][0]["frames"].as_array().expect("a culprit");
+            assert!(frames.iter().any(|f| f["function"] == function), "{report:#}");
         }
     });
 }

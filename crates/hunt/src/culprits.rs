@@ -1,6 +1,7 @@
 //! From what every stack holds to the few that explain the growth.
 
 use plumb_trace::account::Backing;
+use plumb_trace::samples::Kept;
 use plumb_trace::{Holding, Tracer};
 
 use crate::growth::Verdict;
@@ -19,13 +20,9 @@ pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit>
     if layer.starts_with("heap")
         && let Some(sampled) = sampled(tracer, verdict, now_ns)
     {
-        return sampled;
+        return biggest(sampled);
     }
-    let held: Vec<Holding> = tracer
-        .holdings()
-        .into_iter()
-        .filter(|h| h.resident > 0 && may_hold(layer, h.backing))
-        .collect();
+    let held = holding(tracer, layer);
     let older = tracer.older(verdict.pid);
     let held_bytes: u64 = held.iter().filter(|h| h.pid == verdict.pid).map(|h| h.resident).sum();
     let older_growth = older_growth(layer, verdict.grown_bytes, held_bytes, !older.is_empty());
@@ -33,8 +30,21 @@ pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit>
     let mut culprits: Vec<Culprit> =
         held.iter().map(|h| of_holding(tracer, h, growth, now_ns)).collect();
     charge_older(tracer, &mut culprits, verdict.pid, &older, older_growth, growth);
-    if is_heap(layer) {
+    if matches!(layer.as_str(), "heap_in_use" | "python_in_use") {
         scale(&mut culprits, verdict);
+    }
+    biggest(culprits)
+}
+
+/// The few that matter, those with the same functions as one, with the biggest's lines.
+fn biggest(mut all: Vec<Culprit>) -> Vec<Culprit> {
+    all.sort_by_key(|c| std::cmp::Reverse(c.outstanding_bytes + c.older_bytes));
+    let mut culprits: Vec<Culprit> = Vec::new();
+    for c in all {
+        match culprits.iter_mut().find(|k| k.is_like(&c)) {
+            Some(same) => same.add(&c),
+            None => culprits.push(c),
+        }
     }
     culprits.retain(|c| c.share.is_none_or(|s| s >= LEAST_SHARE));
     culprits.sort_by_key(|c| std::cmp::Reverse(c.outstanding_bytes + c.older_bytes));
@@ -47,40 +57,45 @@ const ENOUGH_KEPT: u64 = 30;
 /// An allocation must have stayed this long to be called kept, in nanoseconds.
 const YOUNG_NS: u64 = 3_000_000_000;
 
-/// Shares by what bursts of probes saw allocated and the heap walk found still in use; the total is
-/// the ledger's. `None` where too little was seen.
+/// The holdings that can be what a layer is made of.
+fn holding(tracer: &Tracer, layer: &str) -> Vec<Holding> {
+    let all = tracer.holdings().into_iter();
+    all.filter(|h| h.resident > 0 && may_hold(layer, h.backing)).collect()
+}
+
+/// Shares by what bursts of probes saw allocated and the heap itself says is still in use; the total
+/// is the ledger's. Requests that got a mapping each are known to the byte. `None` where too little
+/// was seen.
 fn sampled(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Option<Vec<Culprit>> {
-    let kept = tracer.kept(now_ns.saturating_sub(YOUNG_NS))?;
-    let bytes: u64 = kept.iter().map(|(_, k)| k.bytes).sum();
+    let kept = tracer.kept(now_ns.saturating_sub(YOUNG_NS), ENOUGH_KEPT)?;
+    let own = |h: &Holding| h.pid == verdict.pid && h.backing == Backing::Chunk;
+    let chunks: Vec<Holding> = tracer.holdings().into_iter().filter(own).collect();
+    let growth = verdict.grown_bytes.max(1);
+    let in_chunks: u64 = chunks.iter().map(|h| h.resident).sum();
+    let rest = growth.saturating_sub(in_chunks);
     let count: u64 = kept.iter().map(|(_, k)| k.count).sum();
-    if count < ENOUGH_KEPT || bytes == 0 {
+    let weight = |k: &Kept| k.bytes as f64 * k.survival;
+    let weights: f64 = kept.iter().map(|(_, k)| weight(k)).sum();
+    if (count < ENOUGH_KEPT || weights == 0.0) && rest > growth / 10 {
         return None;
     }
-    let mut culprits = Vec::new();
+    let mut culprits: Vec<Culprit> =
+        chunks.iter().map(|h| of_holding(tracer, h, growth.max(in_chunks), now_ns)).collect();
     for (stack, k) in kept.iter().filter(|(_, k)| k.bytes > 0) {
-        let share = k.bytes as f64 / bytes as f64;
-        if share < LEAST_SHARE {
-            continue;
-        }
-        let outstanding = (verdict.grown_bytes as f64 * share) as u64;
+        let part = weight(k) / weights;
+        let outstanding = (rest as f64 * part) as u64;
         culprits.push(Culprit {
             pid: verdict.pid,
             outstanding_bytes: outstanding,
             older_bytes: 0,
             count: outstanding * k.count / k.bytes,
-            share: Some(share),
-            share_error: Some(1.96 * (share * (1.0 - share) / count as f64).sqrt()),
+            share: share(outstanding, growth),
+            share_error: Some(1.96 * (part * (1.0 - part) / count as f64).sqrt()),
             age_s: None,
             frames: tracer.frames(*stack),
         });
     }
-    culprits.sort_by_key(|c| std::cmp::Reverse(c.outstanding_bytes));
-    culprits.truncate(MOST);
     Some(culprits)
-}
-
-fn is_heap(layer: &str) -> bool {
-    layer.starts_with("heap") || layer.starts_with("python")
 }
 
 /// Of a heap, the stacks of the syscalls by which it grows say who, by shares; how much is live
@@ -105,8 +120,9 @@ fn may_hold(layer: &str, backing: Backing) -> bool {
     match layer {
         "files" => backing == Backing::File,
         "shared" => matches!(backing, Backing::Shared | Backing::File),
-        "memfd_unmapped" | "tmpfs_unmapped" => backing == Backing::Memfd,
-        _ => matches!(backing, Backing::Anonymous | Backing::Brk),
+        "memfd_unmapped" => matches!(backing, Backing::Memfd | Backing::Written),
+        "tmpfs_unmapped" => backing == Backing::Written,
+        _ => matches!(backing, Backing::Anonymous | Backing::Brk | Backing::Chunk),
     }
 }
 

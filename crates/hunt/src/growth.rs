@@ -63,18 +63,53 @@ impl Growth {
             self.keep(line);
         }
         let worst = lines.last()?;
-        let summary = worst.verdict.clone();
+        let (mut pid, mut summary) = (worst.pid, worst.verdict.clone());
+        if summary.layer.is_none()
+            && summary.leak.is_none()
+            && let Some((grower, layer)) = self.most_grown()
+        {
+            // Too short for the watch to judge, but what grew is plain.
+            pid = grower;
+            summary.layer = Some(layer);
+        }
         let layer = summary.layer.clone().unwrap_or_default();
-        let grown_bytes = self.tracks.get(&(worst.pid, layer)).map_or(0, |t| grown(t));
-        Some(Verdict { pid: worst.pid, summary, grown_bytes })
+        let grown_bytes = self.grown(pid, &layer);
+        Some(Verdict { pid, summary, grown_bytes })
+    }
+
+    /// How much a layer grew. Where the first or last looks saw a heap only under its other name,
+    /// it began no higher than that, and grew as that did.
+    fn grown(&self, pid: u32, layer: &str) -> u64 {
+        let track = |layer: &str| self.tracks.get(&(pid, layer.to_owned())).map(Vec::as_slice);
+        let others = || alternatives(layer).iter().filter_map(|o| track(o));
+        let Some([first, .., last] | [first @ last]) = track(layer) else { return 0 };
+        let early = others().filter_map(|o| o.first()).filter(|p| p.0 < first.0).map(|p| p.1);
+        let before = early.reduce(|a, b| a + b).unwrap_or(first.1).min(first.1);
+        let own = last.1.saturating_sub(before);
+        let later = others().filter(|o| o.last().is_some_and(|p| p.0 > last.0));
+        own.max(later.map(grown).sum())
+    }
+
+    /// The layer that grew most, of those whose growth can do harm.
+    fn most_grown(&self) -> Option<(u32, String)> {
+        let harmless =
+            ["code", "files", "heap_retained", "python_free", "huge_page_slack", "page_tables"];
+        let tracks = self.tracks.iter().filter(|((_, l), _)| !harmless.contains(&l.as_str()));
+        let grown = tracks.map(|(key, track)| (grown(track), key));
+        let (_, (pid, layer)) = grown.filter(|(bytes, _)| *bytes >= 1 << 20).max()?;
+        Some((*pid, layer.clone()))
     }
 
     fn keep(&mut self, line: &Line) {
         if !line.sampled {
             return;
         }
-        for layer in &line.layers {
-            let track = self.tracks.entry((line.pid, layer.layer.clone())).or_default();
+        // Of a heap that is seen now whole, now in halves, only what this look saw.
+        let unseen = |name: &str| alternatives(name).iter().any(|o| line.unnamed.contains_key(*o));
+        let layers = line.layers.iter().map(|l| (&l.layer, l.resident_bytes));
+        let seen = layers.filter(|(name, _)| !unseen(name));
+        for (name, bytes) in seen.chain(line.unnamed.iter().map(|(name, b)| (name, *b))) {
+            let track = self.tracks.entry((line.pid, name.clone())).or_default();
             if track.len() >= POINTS {
                 let mut i = 0;
                 track.retain(|_| {
@@ -82,16 +117,26 @@ impl Growth {
                     i % 2 == 1
                 });
             }
-            track.push((line.time_s, layer.resident_bytes));
+            track.push((line.time_s, bytes));
         }
     }
 
     /// How much private memory grew in all, in bytes.
     pub fn grown_private(&self) -> u64 {
+        self.private().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// How much private memory of one process grew, in bytes.
+    pub fn grown_private_of(&self, pid: u32) -> u64 {
+        self.private().filter(|(p, _)| *p == pid).map(|(_, bytes)| bytes).sum()
+    }
+
+    fn private(&self) -> impl Iterator<Item = (u32, u64)> {
         let private = |layer: &str| {
             !matches!(layer, "code" | "files" | "shared" | "device") && !layer.contains("unmapped")
         };
-        self.tracks.iter().filter(|((_, l), _)| private(l)).map(|(_, t)| grown(t)).sum()
+        let tracks = self.tracks.iter().filter(move |((_, l), _)| private(l));
+        tracks.map(|((pid, _), t)| (*pid, grown(t)))
     }
 
     /// The process whose heap grew most, if one did, and by how many bytes.
@@ -111,6 +156,17 @@ impl Growth {
             points: points.clone(),
         })
         .collect()
+    }
+}
+
+/// The other names under which a look may see a layer.
+fn alternatives(layer: &str) -> &'static [&'static str] {
+    match layer {
+        "heap" => &["heap_in_use", "heap_retained"],
+        "heap_in_use" | "heap_retained" => &["heap"],
+        "python" => &["python_in_use", "python_free"],
+        "python_in_use" | "python_free" => &["python"],
+        _ => &[],
     }
 }
 

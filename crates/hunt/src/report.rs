@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::advice::Advice;
 use crate::growth::{Track, Verdict};
+use crate::objects::Objects;
 
 /// One stack and what it still holds.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -25,6 +26,34 @@ pub struct Culprit {
     pub age_s: Option<f64>,
     /// Innermost first.
     pub frames: Vec<Frame>,
+}
+
+impl Culprit {
+    /// Whether another differs in nothing but the lines that it passed through.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Frame, &Frame)| {
+            a.function.is_some()
+                && (a.kind, &a.function, &a.module) == (b.kind, &b.function, &b.module)
+        };
+        self.pid == other.pid
+            && self.frames.len() == other.frames.len()
+            && self.frames.iter().zip(&other.frames).all(same)
+    }
+
+    /// Adds another of the same functions.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.outstanding_bytes += other.outstanding_bytes;
+        self.older_bytes += other.older_bytes;
+        self.count += other.count;
+        let both = |a: Option<f64>, b: Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+        self.share = both(self.share, other.share).map(|s| s.min(1.0));
+        self.share_error = both(self.share_error, other.share_error);
+        let ages = self.age_s.into_iter().chain(other.age_s);
+        self.age_s = ages.reduce(f64::max);
+    }
 }
 
 /// What the hunt itself cost.
@@ -57,6 +86,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// Biggest first.
     pub culprits: Vec<Culprit>,
+    /// Which Python objects became more; `None` where no Python runs or nothing private grows.
+    pub python: Option<Objects>,
     /// As `plumb hooks` gives them.
     pub hooks: serde_json::Value,
     /// What to do.

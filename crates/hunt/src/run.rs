@@ -1,6 +1,8 @@
 //! One hunt from attach to report.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use plumb_target::Process;
@@ -9,6 +11,7 @@ use plumb_trace::account::Backing;
 
 use crate::culprits;
 use crate::growth::Growth;
+use crate::objects::First;
 use crate::report::{Cost, Report};
 use crate::{Error, Table, cost};
 
@@ -21,8 +24,23 @@ pub struct Options {
     pub children: bool,
     /// How long to watch.
     pub time: Duration,
+    /// The one dear floor to look at, from the start; `None` for those where growth shows.
+    pub floor: Option<Floor>,
     /// What to do about known culprits.
     pub advice: Table,
+}
+
+/// A floor to which a hunt can be pinned. Mappings are watched on all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Floor {
+    /// Syscalls that map, and nothing dearer.
+    Mappings,
+    /// Who touches pages.
+    Faults,
+    /// Who calls the allocator.
+    Heap,
+    /// Which Python objects there are.
+    Python,
 }
 
 /// What a hunt is doing, told about once a second.
@@ -60,10 +78,12 @@ pub fn run(
 ) -> Result<Report, Error> {
     let started = Instant::now();
     let cpu = cost::cpu_seconds();
-    // Before the attach: while it runs nothing would empty the ring of the first, whole stacks.
-    let hooks = options.roots.first().and_then(|p| scan(p.pid()));
+    let tracer = Tracer::attach(&options.roots, options.children)?;
+    // Beside the trace: while it runs, the ring of the first, whole stacks must be emptied.
+    let root = options.roots.first().map(Process::pid);
+    let hooks = std::thread::spawn(move || root.and_then(scan));
     let mut hunt = Hunt {
-        tracer: Tracer::attach(&options.roots, options.children)?,
+        tracer,
         growth: Growth::new(options.roots.clone(), options.children),
         started,
         cpu,
@@ -71,6 +91,9 @@ pub fn run(
         next_sample: started,
         hooks,
         no_bursts: None,
+        objects: None,
+        not_python: HashSet::new(),
+        floor: options.floor,
     };
     attached();
     hunt.tracer.pump(PUMP);
@@ -87,6 +110,7 @@ pub fn run(
             tell(hunt.progress(options.time));
         }
     }
+    hunt.tracer.end_bursts();
     hunt.tracer.pump(Duration::ZERO);
     hunt.tracer.sample();
     hunt.report(&options.advice)
@@ -106,9 +130,14 @@ struct Hunt {
     next_look: Instant,
     next_sample: Instant,
     /// What the first process named looked like at the attach, should it end before the hunt.
-    hooks: Option<serde_json::Value>,
+    hooks: JoinHandle<Option<serde_json::Value>>,
     /// Why malloc cannot be probed.
     no_bursts: Option<String>,
+    floor: Option<Floor>,
+    /// The first census of the Python process that grew first.
+    objects: Option<First>,
+    /// Processes that run no Python.
+    not_python: HashSet<u32>,
 }
 
 impl Hunt {
@@ -123,6 +152,7 @@ impl Hunt {
         }
         self.touch_when_needed();
         self.burst_when_needed();
+        self.count_when_needed();
         self.next_look = Instant::now() + LOOK;
     }
 
@@ -131,18 +161,42 @@ impl Hunt {
     fn touch_when_needed(&mut self) {
         let held: u64 = self.tracer.holdings().iter().map(|h| h.resident).sum();
         let grown = self.growth.grown_private();
-        if grown.saturating_sub(held) > (grown / 10).max(1 << 20) {
+        let wanted = self.floor.is_none_or(|f| f == Floor::Faults);
+        let pinned = self.floor.is_some();
+        if wanted && (pinned || grown.saturating_sub(held) > (grown / 10).max(1 << 20)) {
             // A refusal leaves the older ranges without touchers, which the report shows.
             self.tracer.sample_faults().ok();
         }
     }
 
-    /// A heap that grows: probe its malloc in bursts.
-    fn burst_when_needed(&mut self) {
-        if self.tracer.burst_samples().is_some() || self.no_bursts.is_some() {
+    /// Private memory that grows in a process that runs Python: count its objects.
+    fn count_when_needed(&mut self) {
+        let wanted = self.floor.is_none_or(|f| f == Floor::Python);
+        if !wanted || self.objects.is_some() {
             return;
         }
-        let Some(pid) = self.growing_heap() else { return };
+        let least = if self.floor.is_some() { 0 } else { 1 << 20 };
+        for process in self.tracer.alive() {
+            let pid = process.pid();
+            if self.growth.grown_private_of(pid) < least || self.not_python.contains(&pid) {
+                continue;
+            }
+            self.objects = First::take(&process);
+            if self.objects.is_some() {
+                return;
+            }
+            self.not_python.insert(pid);
+        }
+    }
+
+    /// A heap that grows: probe its malloc in bursts.
+    fn burst_when_needed(&mut self) {
+        let wanted = self.floor.is_none_or(|f| f == Floor::Heap);
+        if !wanted || self.tracer.burst_samples().is_some() || self.no_bursts.is_some() {
+            return;
+        }
+        let pinned = self.floor.and_then(|_| self.tracer.alive().first().map(Process::pid));
+        let Some(pid) = pinned.or_else(|| self.growing_heap()) else { return };
         if let Ok(process) = Process::open(pid)
             && let Err(why) = self.tracer.burst_on(&process)
         {
@@ -177,7 +231,10 @@ impl Hunt {
             floors.push("page faults");
         }
         if self.tracer.burst_samples().is_some() {
-            floors.push("malloc");
+            floors.push("allocator calls");
+        }
+        if self.objects.is_some() {
+            floors.push("Python objects");
         }
         floors.join(", ")
     }
@@ -192,14 +249,18 @@ impl Hunt {
         let verdict = self.growth.finish().ok_or(Error::NothingSeen)?;
         let culprits = culprits::name(&mut self.tracer, &verdict, cost::monotonic_ns());
         let counters = self.tracer.counters();
+        let objects = self.objects.as_ref().filter(|first| first.pid() == verdict.pid);
+        let python = objects.and_then(First::compare);
         let refused = self.tracer.burst_refused();
         let refused = refused.then(|| "the target makes its malloc's text writable".to_owned());
-        let hooks = scan(verdict.pid).or(self.hooks);
-        let hooks = hooks.unwrap_or_else(|| serde_json::json!({}));
+        // A scan that panicked is as one that could not be made.
+        let at_attach = self.hooks.join().ok().flatten();
+        let hooks = scan(verdict.pid).or(at_attach).unwrap_or_else(|| serde_json::json!({}));
         Ok(Report {
             advice: table.apply(&verdict, &culprits, &hooks),
             verdict,
             culprits,
+            python,
             hooks,
             lost_events: counters.lost,
             cost: Cost {

@@ -35,6 +35,7 @@ fn write(out: &mut String, r: &Report) -> std::fmt::Result {
     }
     writeln!(out)?;
     culprits(out, r)?;
+    objects(out, r)?;
     hooks(out, &r.hooks)?;
     for a in &r.advice {
         writeln!(out, "do        {}\n          ({}; {})", a.text, a.id, a.evidence)?;
@@ -71,6 +72,18 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
     }
     if r.culprits.len() > CULPRITS {
         writeln!(out, "          … {} more culprits, see --json", r.culprits.len() - CULPRITS)?;
+    }
+    Ok(())
+}
+
+/// The Python types that grew most.
+fn objects(out: &mut String, r: &Report) -> std::fmt::Result {
+    const TYPES: usize = 5;
+    let Some(objects) = &r.python else { return Ok(()) };
+    let grew = objects.types.iter().filter(|t| t.bytes_growth >= 100 << 10);
+    for t in grew.take(TYPES) {
+        let (name, more) = (printable(&t.name), bytes(t.bytes_growth.unsigned_abs()));
+        writeln!(out, "objects   {name}: {:+} to {}, {more} more", t.count_growth, t.count)?;
     }
     Ok(())
 }

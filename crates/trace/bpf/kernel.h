@@ -53,11 +53,17 @@ struct thread_struct {
 	unsigned long fsbase;
 } CORE;
 
+struct files_struct;
+
 struct task_struct {
 	int pid;
 	int tgid;
+	struct files_struct *files;
 	struct thread_struct thread;
 } CORE;
+
+/* The code segment of 64-bit user code. */
+enum { USER_64 = 0x33 };
 
 struct raw_args {
 	u64 args[4];

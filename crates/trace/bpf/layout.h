@@ -12,6 +12,7 @@ enum kind {
 	KIND_FAULT = 6,
 	KIND_ALLOC = 7,
 	KIND_STOPPED = 8,
+	KIND_WRITE = 9,
 };
 
 enum {
@@ -19,6 +20,7 @@ enum {
 	STACK_PIECES = 16,
 	STACK_MAX = STACK_PIECE * STACK_PIECES,
 	FINE_PIECE = 256,
+	STACK_UNREAD = 10, /* unreadable pieces in a row: the stack ends here */
 	WALK_MAX = 128,
 	PYTHON_MAX = 96,
 };
@@ -50,6 +52,8 @@ struct stack {
 	u64 python_hash;
 	u32 python_frames;
 	u32 bytes;
+	u32 unread; /* used while copying */
+	u32 pad;
 	struct python_frame python[PYTHON_MAX];
 };
 
@@ -65,13 +69,17 @@ struct target {
 };
 enum { TARGET_PYTHON = 1, TARGET_NO_CHILDREN = 2 };
 
+struct span {
+	u64 start, end;
+};
+enum { GUARDS = 4 };
+
 struct config {
 	u32 next_space;
 	u32 counting;      /* pair maps and unmaps in the kernel, emit nothing */
 	u32 mprotect;      /* report mprotect too */
 	u32 fault_shift;   /* sample one page fault in 2^shift; 0: none */
-	u64 guard_start;   /* text that carries probes; empty where none does */
-	u64 guard_end;
+	struct span guard[GUARDS]; /* text that carries probes; empty where none does */
 };
 
 struct rule_key {

@@ -8,6 +8,7 @@
 #include "emit.h"
 #include "stack.h"
 #include "alloc.h"
+#include "files.h"
 
 enum {
 	SYS_mmap = 9,
@@ -20,36 +21,12 @@ enum {
 	SYS_shmdt = 67,
 	SYS_memfd_create = 319,
 	SYS_pkey_mprotect = 329,
-	USER_64 = 0x33,
 };
 
 INLINE struct config *config_of(void)
 {
 	u32 zero = 0;
 	return map_lookup(&config, &zero);
-}
-
-/* An event without a stack. */
-INLINE void emit_bare(struct target *t, u32 kind, u32 nr, struct regs *r, s64 ret)
-{
-	struct event *e = ring_reserve(&events, sizeof(*e), 0);
-	if (!e) {
-		count(COUNT_LOST);
-		return;
-	}
-	fill(e, kind, t);
-	e->nr = nr;
-	e->args[0] = r->di;
-	e->args[1] = r->si;
-	e->args[2] = r->dx;
-	e->args[3] = r->r10;
-	e->args[4] = r->r8;
-	e->args[5] = r->r9;
-	e->ret = ret;
-	e->stack = 0;
-	e->flags = 0;
-	ring_submit(e, RB_NO_WAKEUP);
-	count(COUNT_EVENTS);
 }
 
 /* At rates at which even small events would cost too much: whole ranges are paired here, and
@@ -116,6 +93,8 @@ int leave(struct raw_args *ctx)
 	u64 nr;
 	if (read_kernel(&nr, sizeof(nr), &((struct regs *)ctx->args[0])->orig_ax))
 		return 0;
+	if (writes(nr))
+		return written(ctx);
 	if (nr != SYS_mmap && nr != SYS_brk && nr != SYS_mremap && nr != SYS_madvise &&
 	    nr != SYS_shmat && nr != SYS_shmdt && nr != SYS_memfd_create && nr != SYS_mprotect &&
 	    nr != SYS_munmap)

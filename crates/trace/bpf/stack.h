@@ -103,7 +103,7 @@ GLOBAL u64 python_frames(struct stack *s, u32 tgid, u32 tid)
 /* The name of the stack, or 0 where a program counter on it has no rule yet. */
 GLOBAL u64 walk(u32 space, u64 pc, u64 sp, u64 bp, u64 h)
 {
-	u64 end = sp + STACK_MAX - 16;
+	u64 end = sp + STACK_MAX - FINE_PIECE - 16;
 	h = mix(h, space);
 	for (int i = 0; i < WALK_MAX; i++) {
 		struct rule_key key = { .space = space, .pc = pc };
@@ -125,21 +125,31 @@ GLOBAL u64 walk(u32 space, u64 pc, u64 sp, u64 bp, u64 h)
 	return h ? h : 1;
 }
 
-INLINE u32 copy_stack(u8 *to, u64 sp)
+/* Copies the stack upwards from sp rounded down. A page that was never touched, as within a large
+ * array, cannot be read here: it is all zero. What is counted lies in memory, where the verifier
+ * does not follow it along every path. */
+GLOBAL int copy_stack(struct record *r)
 {
-	u32 got = 0;
-	for (int i = 0; i < STACK_PIECES; i++) {
-		if (read_user(to + i * STACK_PIECE, STACK_PIECE, (void *)(sp + i * STACK_PIECE)))
-			break;
-		got = (i + 1) * STACK_PIECE;
+	if (!r)
+		return 0;
+	u64 base = r->stack.sp & ~(u64)(FINE_PIECE - 1);
+	r->stack.bytes = 0;
+	r->stack.unread = 0;
+	for (u32 i = 0; i < STACK_PIECES && r->stack.unread < STACK_UNREAD; i++) {
+		u32 at = i * STACK_PIECE;
+		if (!read_user(r->bytes + at, STACK_PIECE, (void *)(base + at))) {
+			r->stack.bytes = at + STACK_PIECE;
+			r->stack.unread = 0;
+			continue;
+		}
+		r->stack.unread++;
+		for (u32 j = 0; j < STACK_PIECE; j += FINE_PIECE) {
+			/* What could not be read is zeroed by the helper. */
+			if (!read_user(r->bytes + at + j, FINE_PIECE, (void *)(base + at + j)))
+				r->stack.bytes = at + j + FINE_PIECE;
+		}
 	}
-	/* The outermost frames live in the piece that fails. */
-	for (int i = 0; i < STACK_PIECE / FINE_PIECE && got <= STACK_MAX - FINE_PIECE; i++) {
-		if (read_user(to + got, FINE_PIECE, (void *)(sp + got)))
-			break;
-		got += FINE_PIECE;
-	}
-	return got;
+	return 0;
 }
 
 /* Fills in the stack's name and, where it has none or a new one, marks it for copying. */
@@ -164,8 +174,8 @@ INLINE void emit_record(struct record *r)
 	u64 size = sizeof(struct event);
 	u64 wake = RB_NO_WAKEUP;
 	if (!(r->event.flags & HASHED) || !is_known(hash)) {
-		u32 got = copy_stack(r->bytes, r->stack.sp);
-		r->stack.bytes = got;
+		copy_stack(r);
+		u32 got = r->stack.bytes;
 		r->event.flags |= WITH_STACK;
 		if (got > STACK_MAX)
 			return;

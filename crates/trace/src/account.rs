@@ -41,6 +41,10 @@ pub enum Backing {
     Shared,
     /// A memfd's own pages, held by its descriptor.
     Memfd,
+    /// A file in memory that was written to.
+    Written,
+    /// Private anonymous memory that is one chunk of glibc's malloc.
+    Chunk,
 }
 
 /// One process's ranges.
@@ -119,7 +123,7 @@ impl Account {
             }
             Kind::Exit => self.gone(event.tgid),
             Kind::SyscallEnter | Kind::SyscallExit => self.syscall(event, stack, sizes),
-            Kind::Fault | Kind::Alloc | Kind::Stopped => {}
+            Kind::Fault | Kind::Alloc | Kind::Stopped | Kind::Write => {}
         }
     }
 

@@ -18,10 +18,12 @@ pub enum Kind {
     Exit,
     /// A sampled page fault at `args[0]`.
     Fault,
-    /// A sampled allocation of `args[0]` bytes at `ret`.
+    /// A sampled allocation of `args[0]` bytes at `ret`, in the place of what was at `args[1]`.
     Alloc,
     /// The target was stopped because it made probed text writable.
     Stopped,
+    /// `ret` bytes were written to the file in memory behind descriptor `args[0]`.
+    Write,
 }
 
 /// One event.
@@ -67,7 +69,7 @@ pub struct RawPythonFrame {
 pub struct RawStack<'a> {
     /// Instruction pointer.
     pub ip: u64,
-    /// Stack pointer; `bytes` start there.
+    /// Stack pointer; `bytes` start there, rounded down to [`FINE_PIECE`].
     pub sp: u64,
     /// Frame pointer register.
     pub bp: u64,
@@ -75,14 +77,15 @@ pub struct RawStack<'a> {
     pub python_hash: u64,
     /// Python frames, innermost first.
     pub python: Vec<RawPythonFrame>,
-    /// The stack's bytes, upwards from `sp`.
+    /// The stack's bytes, upwards. Pages that were never touched read as zero.
     pub bytes: &'a [u8],
 }
 
 impl RawStack<'_> {
     /// The eight bytes at an address of the target's stack, where they were copied.
     pub fn word(&self, address: u64) -> Option<u64> {
-        let at = usize::try_from(address.checked_sub(self.sp)?).ok()?;
+        let at = address.checked_sub(self.sp & !(FINE_PIECE - 1))?;
+        let at = usize::try_from(at).ok()?;
         let bytes = self.bytes.get(at..at.checked_add(8)?)?;
         Some(u64::from_le_bytes(bytes.try_into().ok()?))
     }
@@ -90,10 +93,12 @@ impl RawStack<'_> {
 
 /// Bytes of a record without a stack: `sizeof(struct event)`.
 pub const EVENT_BYTES: usize = 96;
-const STACK_HEAD: usize = 40;
+const STACK_HEAD: usize = 48;
 const PYTHON_MAX: usize = 96;
 const PYTHON_BYTES: usize = 24;
 const STACK_BYTES: usize = STACK_HEAD + PYTHON_MAX * PYTHON_BYTES;
+/// What the copy of a stack is aligned to, in bytes.
+pub const FINE_PIECE: u64 = 256;
 /// Most bytes of stack in a record.
 pub const STACK_MAX: usize = 32 * 1024;
 /// The longest record: `sizeof(struct record)`.
@@ -172,6 +177,7 @@ fn kind(n: u32) -> Option<Kind> {
         6 => Kind::Fault,
         7 => Kind::Alloc,
         8 => Kind::Stopped,
+        9 => Kind::Write,
         _ => return None,
     })
 }

@@ -10,10 +10,12 @@
 //! copied the first time it is seen, unwound by [`unwind`] with the modules' own tables
 //! ([`modules`], [`elf`]), and from then on named in the kernel by a hash of its return addresses.
 //! [`symbols`] gives names, [`python`] the frames of the interpreter, [`resident`] asks the kernel
-//! which pages of what is still mapped are there. [`burst`] probes malloc for milliseconds at a time,
-//! `keeper` takes the probes off should we be killed. [`tracer`] is all of it, for one process tree.
+//! which pages of what is still mapped are there. [`burst`] probes the allocator that [`allocators`]
+//! found for milliseconds at a time, `keeper` takes the probes off should we be killed, and
+//! [`samples`] keeps what was seen. [`tracer`] is all of it, for one process tree.
 
 pub mod account;
+pub mod allocators;
 pub mod burst;
 pub mod elf;
 mod error;
@@ -25,6 +27,7 @@ pub mod modules;
 pub mod probe;
 pub mod python;
 pub mod resident;
+pub mod samples;
 pub mod stacks;
 pub mod symbols;
 mod syscalls;

@@ -42,10 +42,8 @@ pub struct Config {
     pub mprotect: u32,
     /// Sample one page fault in 2 to this power; 0 for none.
     pub fault_shift: u32,
-    /// First address of the text that carries probes; see `bpf/alloc.h`.
-    pub guard_start: u64,
-    /// One past its last address.
-    pub guard_end: u64,
+    /// The text that carries probes, first address and one past the last; see `bpf/alloc.h`.
+    pub guard: [[u64; 2]; crate::allocators::GUARDS],
 }
 
 #[repr(C)]
@@ -163,6 +161,7 @@ pub struct Probe {
     live: BpfMap<MapData, LiveKey, LiveValue>,
     config: Array<MapData, Config>,
     counters: PerCpuArray<MapData, u64>,
+    bursts_loaded: bool,
 }
 
 impl std::fmt::Debug for Probe {
@@ -204,6 +203,7 @@ impl Probe {
             live: take(&mut ebpf, "live")?,
             config: take(&mut ebpf, "config")?,
             counters: take(&mut ebpf, "counters")?,
+            bursts_loaded: false,
             ebpf,
         };
         probe.configure(Config::default(), 1 << 20)?;
@@ -272,9 +272,21 @@ impl Probe {
     /// # Errors
     /// A kernel that does not take them.
     pub fn load_bursts(&mut self) -> Result<(), Error> {
-        for name in ["ask_malloc", "ask_calloc", "ask_realloc", "given"] {
+        if self.bursts_loaded {
+            return Ok(());
+        }
+        for name in [
+            "ask_malloc",
+            "ask_calloc",
+            "ask_realloc",
+            "ask_aligned",
+            "ask_posix",
+            "given",
+            "given_chunk",
+        ] {
             self.uprobe(name)?.load().map_err(|e| Error::load(name, &e))?;
         }
+        self.bursts_loaded = true;
         Ok(())
     }
 

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 
-use plumb_target::Pagemap;
+use plumb_target::{Pagemap, ReadMemory};
 
 use crate::account::{Backing, Owner, Process, StackId};
-use crate::intervals::Piece;
+use crate::intervals::{Intervals, Piece};
 
 /// What one stack holds in one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,23 +64,54 @@ fn overlap(runs: &[Range<u64>], pieces: &[Piece<Owner>], out: &mut [u64]) {
     }
 }
 
+/// Smaller requests get no mapping of their own from malloc, in bytes.
+const CHUNK_LEAST: u64 = 128 << 10;
+
+/// The pieces that glibc's malloc mapped for one request each: their head says so.
+fn chunks(pieces: &[Piece<Owner>], memory: &impl ReadMemory) -> Intervals<()> {
+    const MMAPPED: u64 = 2;
+    const FLAGS: u64 = 7;
+    let large =
+        |p: &&Piece<Owner>| p.1.backing == Backing::Anonymous && p.0.end - p.0.start >= CHUNK_LEAST;
+    let starts: Vec<u64> = pieces.iter().filter(large).map(|(r, _)| r.start).collect();
+    let mut heads = vec![0; starts.len() * 16];
+    memory.read_scattered(&starts, 16, &mut heads);
+    let mut found = Intervals::default();
+    for (start, head) in starts.iter().zip(heads.chunks_exact(16)) {
+        let [before, size] =
+            [0, 8].map(|i| u64::from_le_bytes(*head[i..].first_chunk().unwrap_or(&[0; 8])));
+        let is_one = size & FLAGS == MMAPPED && before < 4096 && size >= CHUNK_LEAST;
+        if is_one && let Some(end) = start.checked_add(size & !FLAGS) {
+            found.insert(*start..end, ());
+        }
+    }
+    found
+}
+
 /// What each stack holds in a process, given which of its mappings a parent still has.
 pub fn holdings(
     pid: u32,
     process: &Process,
     pagemap: &Pagemap,
+    memory: &impl ReadMemory,
     parent_has: &dyn Fn(u64) -> bool,
 ) -> Vec<Holding> {
     let pieces: Vec<Piece<Owner>> =
         process.ranges.iter().filter(|(_, o)| !o.inherited || !parent_has(o.id)).collect();
     let bytes = resident(pagemap, &pieces);
+    let chunks = chunks(&pieces, memory);
+    let backing = |range: &Range<u64>, owner: &Owner| match owner.backing {
+        Backing::Anonymous if chunks.at(range.start).is_some() => Backing::Chunk,
+        other => other,
+    };
     let mut by: HashMap<(StackId, Backing), (Holding, HashMap<u64, ()>)> = HashMap::new();
     for ((range, owner), resident) in pieces.iter().zip(bytes) {
-        let (h, ids) = by.entry((owner.stack, owner.backing)).or_insert_with(|| {
+        let backing = backing(range, owner);
+        let (h, ids) = by.entry((owner.stack, backing)).or_insert_with(|| {
             let none = Holding {
                 pid,
                 stack: owner.stack,
-                backing: owner.backing,
+                backing,
                 resident: 0,
                 mapped: 0,
                 count: 0,

@@ -2,19 +2,22 @@
 //! compilers leave for perf.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::PathBuf;
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
 use plumb_target::Process;
+use plumb_target::symbols::SymbolTable;
 
 use crate::frames::{Frame, FrameKind};
-use crate::modules::{Modules, Place};
+use crate::modules::{Module, ModuleId, Modules, Place};
 
 /// Looks names up, and remembers them.
 pub struct Symbols {
     symbolizer: Symbolizer,
     known: HashMap<Place, Vec<Frame>>,
+    tables: HashMap<ModuleId, Option<SymbolTable>>,
 }
 
 impl std::fmt::Debug for Symbols {
@@ -37,7 +40,7 @@ impl Symbols {
             .enable_inlined_fns(true)
             .enable_demangling(true)
             .build();
-        Self { symbolizer, known: HashMap::new() }
+        Self { symbolizer, known: HashMap::new(), tables: HashMap::new() }
     }
 
     /// The frames at a place, innermost first: more than one where functions were inlined.
@@ -50,17 +53,36 @@ impl Symbols {
         frames
     }
 
-    fn look_up(&self, place: Place, modules: &Modules) -> Vec<Frame> {
+    fn look_up(&mut self, place: Place, modules: &Modules) -> Vec<Frame> {
         let Some(module) = modules.get(place.module) else { return vec![Frame::unknown()] };
         let name = module.path.to_string_lossy().into_owned();
         let bare = Frame { module: Some(name.clone()), ..Frame::unknown() };
         let Some(path) = module.readable() else { return vec![bare] };
         let source = Source::Elf(Elf::new(path));
         let found = self.symbolizer.symbolize_single(&source, Input::VirtOffset(place.address));
-        match found.ok().as_ref().and_then(|s| s.as_sym()) {
-            Some(sym) => named(sym, &name),
-            None => vec![bare],
+        let Some(sym) =
+            found.ok().as_ref().and_then(|s| s.as_sym()).map(|s| (s.addr, named(s, &name)))
+        else {
+            return vec![bare];
+        };
+        let (address, mut frames) = sym;
+        if let Some(outer) = frames.last_mut()
+            && outer.function.as_ref().is_some_and(|f| f.starts_with("__"))
+            && let Some(public) = self.public(place.module, module, address)
+        {
+            outer.function = Some(public);
         }
+        frames
+    }
+
+    /// The name by which others call what a library calls `__GI___mmap64`: `mmap`.
+    fn public(&mut self, id: ModuleId, module: &Module, address: u64) -> Option<String> {
+        let table = self.tables.entry(id).or_insert_with(|| {
+            SymbolTable::read(&File::open(module.readable()?).ok()?, &module.path).ok()
+        });
+        let names = table.as_ref()?.starting_at(address).iter();
+        let names = names.filter(|s| s.is_exported && s.is_function && !s.name.starts_with("__"));
+        names.map(|s| s.name.clone()).min_by_key(|n| (n.starts_with('_'), n.len()))
     }
 }
 

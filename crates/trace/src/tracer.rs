@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use plumb_target::{Memory, Pagemap, Process, maps};
 
 use crate::Error;
-use crate::account::{Account, Sizes, StackId};
-use crate::burst::{BURST, Bursts, Kept, Sample};
+use crate::account::{Account, Backing, Sizes, StackId};
+use crate::burst::{BURST, Bursts};
 use crate::events::{self, Event, Kind, RawStack};
 use crate::frames::Frame;
 use crate::modules::Modules;
 use crate::probe::{Counters, Probe};
 use crate::python::{self, code::Codes};
 use crate::resident::{self, Holding};
+use crate::samples::Kept;
 use crate::stacks::{Code, Stack, Stacks, UNKNOWN};
 use crate::symbols::{PerfMap, Symbols};
 use crate::syscalls as sys;
@@ -50,6 +51,8 @@ pub struct Tracer {
     /// Sampled page faults outside of every range made since the attach, by process and stack.
     touched: HashMap<(u32, StackId), u64>,
     samples_faults: bool,
+    /// What was written to files in memory since the attach, by process and stack.
+    written: HashMap<(u32, StackId), Holding>,
     bursts: Option<Bursts>,
     next_burst: Instant,
     counting: bool,
@@ -65,8 +68,8 @@ pub struct Tracer {
 const BATCH: usize = 4096;
 /// Events a second; 10,000 maps and unmaps a second are 20,000.
 const RATE_MAX: f64 = 40_000.0;
-/// What a probed call costs the target, at most, both probes together.
-const CALL_COST: Duration = Duration::from_micros(8);
+/// What a probed call costs the target: its traps, and the naming of its stack.
+const CALL_COST: Duration = Duration::from_micros(6);
 /// Probing takes at most one part in this of the target's time: 5 %.
 const BURST_SHARE: u32 = 20;
 /// Bursts are no closer than this.
@@ -106,6 +109,7 @@ impl Tracer {
             held: HashMap::new(),
             touched: HashMap::new(),
             samples_faults: false,
+            written: HashMap::new(),
             bursts: None,
             next_burst: Instant::now(),
             counting: false,
@@ -200,6 +204,7 @@ impl Tracer {
             Kind::Exit => self.probe.forget(event.tgid),
             Kind::Fault => self.touch(event, stack),
             Kind::Alloc => self.allocated(event, stack),
+            Kind::Write => self.wrote(event, stack),
             Kind::Stopped => self.release(event.tgid),
             _ => {}
         }
@@ -216,13 +221,27 @@ impl Tracer {
 
     fn allocated(&mut self, event: &Event, stack: StackId) {
         if let Some(bursts) = &mut self.bursts {
-            bursts.keep(Sample {
-                address: event.ret.cast_unsigned(),
-                bytes: event.args[0],
-                stack,
-                time_ns: event.time_ns,
-            });
+            let (address, [bytes, old, ..]) = (event.ret.cast_unsigned(), event.args);
+            bursts.samples_mut().given(address, bytes, old, stack, event.time_ns);
         }
+    }
+
+    /// Adds to what a stack has written to files in memory. What of it is still there nobody knows.
+    fn wrote(&mut self, event: &Event, stack: StackId) {
+        let none = Holding {
+            pid: event.tgid,
+            stack,
+            backing: Backing::Written,
+            resident: 0,
+            mapped: 0,
+            count: 0,
+            first_ns: event.time_ns,
+            last_ns: event.time_ns,
+        };
+        let sum = self.written.entry((event.tgid, stack)).or_insert(none);
+        sum.resident += event.ret.unsigned_abs();
+        sum.count += 1;
+        sum.last_ns = event.time_ns;
     }
 
     /// The target stands still because it made probed text writable: the probes come off, and it
@@ -250,7 +269,7 @@ impl Tracer {
     /// One burst, if it is time: probes on, a few milliseconds, probes off.
     pub fn burst(&mut self) {
         let Some(mut bursts) = self.bursts.take() else { return };
-        if Instant::now() >= self.next_burst {
+        if bursts.is_off(&mut self.probe) && Instant::now() >= self.next_burst {
             let before = self.probe.counters().events;
             if bursts.on(&mut self.probe).is_ok() {
                 std::thread::sleep(BURST);
@@ -263,9 +282,21 @@ impl Tracer {
         self.bursts = Some(bursts);
     }
 
+    /// Takes the last burst's probes off, for good.
+    pub fn end_bursts(&mut self) {
+        if let Some(bursts) = &mut self.bursts {
+            bursts.wait_off(&mut self.probe);
+        }
+    }
+
     /// Whether malloc is probed, and how many allocations were seen.
     pub fn burst_samples(&self) -> Option<usize> {
-        self.bursts.as_ref().map(Bursts::samples)
+        self.bursts.as_ref().map(|b| b.samples().seen())
+    }
+
+    /// Whose functions are probed.
+    pub fn burst_names(&self) -> &[String] {
+        self.bursts.as_ref().map_or(&[], Bursts::names)
     }
 
     /// Whether the target made probed text writable, so that probing ended.
@@ -273,9 +304,14 @@ impl Tracer {
         self.bursts.as_ref().is_some_and(Bursts::is_refused)
     }
 
-    /// By stack, what of the allocations seen before a time is still in use.
-    pub fn kept(&self, until_ns: u64) -> Option<Vec<(StackId, Kept)>> {
-        self.bursts.as_ref()?.kept(until_ns)
+    /// By stack, what of the allocations seen before a time is still in use; `None` where nothing
+    /// was probed. Of two ages the higher is taken if enough of it stayed: what is freed late, and
+    /// given to another, shows only then.
+    pub fn kept(&self, until_ns: u64, enough: u64) -> Option<Vec<(StackId, Kept)>> {
+        let bursts = self.bursts.as_ref()?;
+        let old = bursts.kept(bursts.samples().halfway(until_ns));
+        let plenty = old.iter().map(|(_, k)| k.count).sum::<u64>() >= enough;
+        Some(if plenty { old } else { bursts.kept(until_ns) })
     }
 
     /// Counts a page that was written in a range older than the attach.
@@ -353,7 +389,8 @@ impl Tracer {
                 self.account.gone(pid);
                 continue;
             };
-            let (Some(ranges), Ok(pagemap)) = (self.account.process(pid), Pagemap::open(&process))
+            let opened = (Pagemap::open(&process), Memory::open(&process));
+            let (Some(ranges), (Ok(pagemap), Ok(memory))) = (self.account.process(pid), opened)
             else {
                 continue;
             };
@@ -363,7 +400,7 @@ impl Tracer {
                 .map(|p| p.ranges.iter().map(|(_, o)| o.id).collect())
                 .unwrap_or_default();
             let has = |id: u64| parent_ids.contains(&id);
-            let mut held = resident::holdings(pid, ranges, &pagemap, &has);
+            let mut held = resident::holdings(pid, ranges, &pagemap, &memory, &has);
             held.extend(resident::memfds(pid, ranges));
             self.held.insert(pid, held);
         }
@@ -402,7 +439,8 @@ impl Tracer {
 
     /// What every stack held at the last [`Tracer::sample`], the biggest first.
     pub fn holdings(&self) -> Vec<Holding> {
-        let mut all: Vec<Holding> = self.held.values().flatten().copied().collect();
+        let mapped = self.held.values().flatten();
+        let mut all: Vec<Holding> = mapped.chain(self.written.values()).copied().collect();
         all.sort_by_key(|h| (std::cmp::Reverse(h.resident), h.pid, h.stack));
         all
     }

@@ -12,7 +12,7 @@ use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Unwinder};
 use plumb_target::Process;
 
-use crate::events::{RawStack, STACK_MAX};
+use crate::events::RawStack;
 use crate::modules::{self, Modules, Place, Placed};
 
 /// How to step from a program counter's frame to its caller's.
@@ -44,6 +44,11 @@ const WALK_MAX: usize = 128;
 /// Frames of a stack beyond this are cut off: runaway recursion.
 const FRAMES_MAX: usize = 1024;
 
+/// A stack that ends without its tables saying so is believed to after this many times.
+const ENDS_OFTEN: u32 = 4;
+/// Bounds what is remembered of such ends.
+const ENDS_MAX: usize = 10_000;
+
 /// What a copied stack gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unwound {
@@ -61,6 +66,8 @@ pub struct Space {
     cache: CacheX86_64,
     placed: Vec<Placed>,
     rules: HashMap<u64, Rule>,
+    /// How often a program counter had no way on that was known.
+    ends: HashMap<u64, u32>,
 }
 
 impl std::fmt::Debug for Space {
@@ -83,6 +90,7 @@ impl Space {
             cache: CacheX86_64::new(),
             placed: Vec::new(),
             rules: HashMap::new(),
+            ends: HashMap::new(),
         }
     }
 
@@ -157,20 +165,22 @@ impl Space {
             out.pcs.push(pc);
             let (sp, bp) = (regs.sp(), regs.bp());
             let mut reads: Vec<(u64, u64)> = Vec::new();
-            let mut beyond = false;
+            let mut unread = false;
             let mut read = |at: u64| {
                 let Some(value) = stack.word(at) else {
-                    beyond = stack.bytes.len() >= STACK_MAX && at > sp;
+                    unread = true;
                     return Err(());
                 };
                 reads.push((at, value));
                 Ok(value)
             };
             let next = self.unwinder.unwind_frame(address, &mut regs, &mut self.cache, &mut read);
+            let ended = matches!(next, Ok(None));
             let next = next.ok().flatten().and_then(FrameAddress::from_return_address);
             let Some(next) = next.filter(|_| regs.sp() > sp) else {
-                out.complete = !beyond;
-                if !beyond {
+                out.complete = ended || !unread;
+                // A page that could not be read once must not end every such stack from then on.
+                if out.complete && (ended || self.ends_often(pc)) {
                     self.learn(pc, Rule::End, None, &mut out.rules);
                 }
                 break;
@@ -180,6 +190,16 @@ impl Space {
             address = next;
         }
         out
+    }
+
+    /// Whether stacks have ended here for want of a way on, time and again, and never gone on.
+    fn ends_often(&mut self, pc: u64) -> bool {
+        if self.rules.contains_key(&pc) || self.ends.len() > ENDS_MAX {
+            return false;
+        }
+        let seen = self.ends.entry(pc).or_default();
+        *seen += 1;
+        *seen >= ENDS_OFTEN
     }
 
     /// Keeps what was seen: first as a distance from sp, then, if that differs, from bp.

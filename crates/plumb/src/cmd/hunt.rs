@@ -20,6 +20,9 @@ pub struct Args {
     /// How long to watch, such as 30s or 5m.
     #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = super::duration::parse)]
     time: Duration,
+    /// Look at this floor from the start, and at no other dear one.
+    #[arg(long, value_enum)]
+    floor: Option<Floor>,
     /// Only the processes named, not their children.
     #[arg(long)]
     no_children: bool,
@@ -49,6 +52,30 @@ pub struct Args {
     command: Vec<String>,
 }
 
+/// Mappings are watched on all of them.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Floor {
+    /// Syscalls that map, and nothing dearer.
+    Mappings,
+    /// Who touches pages.
+    Faults,
+    /// Who calls the allocator.
+    Heap,
+    /// Which Python objects there are.
+    Python,
+}
+
+impl From<Floor> for plumb_hunt::Floor {
+    fn from(floor: Floor) -> Self {
+        match floor {
+            Floor::Mappings => Self::Mappings,
+            Floor::Faults => Self::Faults,
+            Floor::Heap => Self::Heap,
+            Floor::Python => Self::Python,
+        }
+    }
+}
+
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(files) = &args.diff {
         let [a, b] = [read_report(&files[0])?, read_report(&files[1])?];
@@ -67,7 +94,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     roots.extend(launched.as_ref().map(Launched::process));
     let user = args.advice.as_deref().map(fs::read_to_string).transpose()?;
     let advice = Table::with(user.as_deref()).context("the table of advice")?;
-    let options = Options { roots, children: !args.no_children, time: args.time, advice };
+    let floor = args.floor.map(Into::into);
+    let options = Options { roots, children: !args.no_children, time: args.time, floor, advice };
     let go = || {
         if let Some(l) = &launched {
             l.go();

@@ -1,0 +1,91 @@
+//! Which Python objects became more: two censuses, and the growth between them.
+
+use std::time::{Duration, Instant};
+
+use plumb_target::Process;
+use plumb_trace::python::census::{self, Census};
+use serde::Serialize;
+
+/// What became of the objects of one type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TypeGrowth {
+    /// As the interpreter names it.
+    #[serde(rename = "type")]
+    pub name: String,
+    /// How many there are.
+    pub count: u64,
+    /// Their bytes, estimated.
+    pub bytes: u64,
+    /// How many more than at the first census.
+    pub count_growth: i64,
+    /// How many bytes more.
+    pub bytes_growth: i64,
+}
+
+/// The objects of one process, the types that grew most first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Objects {
+    /// The process.
+    pub pid: u32,
+    /// Seconds between the censuses.
+    pub seconds: f64,
+    /// One part of the arenas in how many was read; the counts are scaled.
+    pub one_in: u64,
+    /// Objects of up to 512 bytes, with what lists hold.
+    pub types: Vec<TypeGrowth>,
+}
+
+/// A first census, to compare a later one with.
+#[derive(Debug)]
+pub struct First {
+    process: Process,
+    at: Instant,
+    census: Census,
+}
+
+/// What a census may take on a busy machine; what it reads is bounded too.
+const TIME: Duration = Duration::from_secs(2);
+/// Types told.
+const MOST: usize = 20;
+
+impl First {
+    /// Counts the objects of a process. `None` where it runs no Python that can be read.
+    pub fn take(process: &Process) -> Option<Self> {
+        let census = census::take(process, Instant::now() + TIME)?;
+        Some(Self { process: *process, at: Instant::now(), census })
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Counts again. `None` where the process is gone.
+    pub fn compare(&self) -> Option<Objects> {
+        let now = census::take(&self.process, Instant::now() + TIME)?;
+        let growth = |now: u64, before: u64| now.cast_signed().saturating_sub(before.cast_signed());
+        let mut types: Vec<TypeGrowth> = now
+            .types
+            .iter()
+            .map(|(name, count)| {
+                let before = self.census.types.get(name).copied().unwrap_or_default();
+                TypeGrowth {
+                    name: name.clone(),
+                    count: count.objects,
+                    bytes: count.bytes,
+                    count_growth: growth(count.objects, before.objects),
+                    bytes_growth: growth(count.bytes, before.bytes),
+                }
+            })
+            .collect();
+        types.sort_by(|a, b| (b.bytes_growth, &a.name).cmp(&(a.bytes_growth, &b.name)));
+        types.truncate(MOST);
+        let seconds = self.at.elapsed().as_secs_f64();
+        Some(Objects {
+            pid: self.pid(),
+            seconds,
+            one_in: now.one_in.max(self.census.one_in),
+            types,
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! Which functions of a process give and take heap memory, in the allocator that it really uses.
+//!
+//! Only text that equals its file, since taking a probe off writes the file's byte back; never a
+//! function of the mmap family; and never Go, whose stacks move under a return probe.
+
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use plumb_target::{Image, Memory, Process, images, maps};
+
+use crate::Error;
+
+/// Two programs of the BPF object at most, and where they belong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// The program at the function's entry, where one is needed.
+    pub entry: Option<&'static str>,
+    /// The program at its return.
+    pub leave: &'static str,
+    /// The file, as this process can open it.
+    pub path: PathBuf,
+    /// Where the function begins in it.
+    pub offset: u64,
+}
+
+/// What is to be probed in a process.
+#[derive(Debug, Clone, Default)]
+pub struct Allocators {
+    /// The functions.
+    pub points: Vec<Point>,
+    /// The text that they are in.
+    pub text: Vec<Range<u64>>,
+    /// The files' names, for people.
+    pub names: Vec<String>,
+    /// Whether all of it is glibc's malloc, whose chunks tell whether they are in use.
+    pub glibc: bool,
+}
+
+/// Images whose text is guarded at once: `GUARDS` in `bpf/layout.h`.
+pub const GUARDS: usize = 4;
+/// Bytes compared with the file before a function is probed.
+const COMPARED: usize = 64;
+/// Allocators that stand in for libc's.
+const STAND_INS: [&str; 3] = ["libjemalloc", "libmimalloc", "libtcmalloc"];
+/// What the functions are called behind these when they are linked into a program.
+const PREFIXES: [&str; 5] = ["", "_rjem_", "je_", "mi_", "tc_"];
+
+const FUNCTIONS: [(&str, &str); 14] = [
+    ("malloc", "ask_malloc"),
+    ("calloc", "ask_calloc"),
+    ("realloc", "ask_realloc"),
+    ("aligned_alloc", "ask_aligned"),
+    ("memalign", "ask_aligned"),
+    ("posix_memalign", "ask_posix"),
+    ("mallocx", "ask_malloc"),
+    ("rallocx", "ask_realloc"),
+    ("malloc_aligned", "ask_malloc"),
+    ("zalloc", "ask_malloc"),
+    ("zalloc_aligned", "ask_malloc"),
+    ("realloc_aligned", "ask_realloc"),
+    ("new", "ask_malloc"),
+    ("newarray", "ask_malloc"),
+];
+/// Of these, how many mean an allocator without a prefix too.
+const PLAIN: usize = 6;
+
+/// The C++ operators, where the allocator has its own: libstdc++'s call malloc.
+const OPERATORS: [(&str, &str); 6] = [
+    ("_Znwm", "ask_malloc"),
+    ("_Znam", "ask_malloc"),
+    ("_ZnwmRKSt9nothrow_t", "ask_malloc"),
+    ("_ZnamRKSt9nothrow_t", "ask_malloc"),
+    ("_ZnwmSt11align_val_t", "ask_malloc"),
+    ("_ZnamSt11align_val_t", "ask_malloc"),
+];
+
+/// Finds the allocators that a process uses.
+///
+/// # Errors
+/// None that can be probed: why.
+pub fn find(process: &Process) -> Result<Allocators, Error> {
+    let maps = maps::read(process)?;
+    let all = images(process, &maps);
+    if all.iter().any(|image| image.elf.is_go) {
+        return Err(refusal("malloc", "Go's allocator moves stacks; it must not be probed"));
+    }
+    let stand_in = |image: &&Image| STAND_INS.iter().any(|s| image.name().starts_with(s));
+    let mut found = Allocators { glibc: true, ..Allocators::default() };
+    // What a program has linked in, then what stands in for libc's malloc, or else that.
+    let program = all.iter().find(|image| image.elf.has_interpreter || image.elf.soname.is_none());
+    let mut last = None;
+    let mut add = |found: &mut Allocators, image: &Image| match functions(process, image) {
+        Ok(points) if !points.is_empty() && found.text.len() < GUARDS => {
+            found.glibc &= is_glibc(image);
+            found.points.extend(points);
+            found.text.push(image.range.clone());
+            found.names.push(image.name());
+        }
+        Ok(_) => {}
+        Err(why) => last = Some(why),
+    };
+    if let Some(image) = program {
+        add(&mut found, image);
+    }
+    let (before, is_whole) = (found.points.len(), all.iter().any(|i| stand_in(&i)));
+    all.iter().filter(stand_in).for_each(|image| add(&mut found, image));
+    if !is_whole || found.points.len() == before {
+        all.iter().filter(|image| is_libc(&image.name())).for_each(|i| add(&mut found, i));
+    }
+    if found.points.is_empty() {
+        let none =
+            || refusal("malloc", "no allocator is known by its symbols: linked in and stripped?");
+        return Err(last.unwrap_or_else(none));
+    }
+    Ok(found)
+}
+
+fn is_libc(name: &str) -> bool {
+    name.starts_with("libc.so") || name.starts_with("libc-") || name.starts_with("ld-musl")
+}
+
+/// glibc, shared or linked in: musl has no such function.
+fn is_glibc(image: &Image) -> bool {
+    image.name() == "libc.so.6"
+        || image.name().starts_with("libc-2")
+        || image.symbols().is_ok_and(|s| s.named("__libc_memalign").is_some())
+}
+
+fn functions(process: &Process, image: &Image) -> Result<Vec<Point>, Error> {
+    let symbols = image.symbols()?;
+    let mut points: Vec<Point> = Vec::new();
+    let with_operators = !is_libc(&image.name());
+    let prefixed = PREFIXES.iter().flat_map(|prefix| {
+        FUNCTIONS.iter().map(move |(name, program)| (format!("{prefix}{name}"), *program))
+    });
+    let operators = OPERATORS.iter().filter(|_| with_operators);
+    let operators = operators.map(|(name, program)| ((*name).to_owned(), *program));
+    let glibc = is_glibc(image);
+    let mut malloc = false;
+    for (name, program) in prefixed.chain(operators) {
+        let plain = FUNCTIONS[PLAIN..].iter().any(|(f, _)| *f == name);
+        let symbol = symbols.named(&name).filter(|s| s.is_function && !s.is_indirect);
+        let Some(symbol) = symbol.filter(|_| !plain) else { continue };
+        if name.starts_with("_Z") && !malloc {
+            break;
+        }
+        malloc |= program == "ask_malloc";
+        let offset = checked(process, image, &name, symbol.address)?;
+        if !points.iter().any(|p| p.offset == offset) {
+            let path = process.path_in_root(&image.path);
+            let sized = glibc && program != "ask_posix";
+            let leave = if sized { "given_chunk" } else { "given" };
+            points.push(Point { entry: (!sized).then_some(program), leave, path, offset });
+        }
+    }
+    // The busiest, which are named first, are put on last and taken off first.
+    points.reverse();
+    Ok(if malloc { points } else { Vec::new() })
+}
+
+/// Why a function is not probed.
+pub(crate) fn refusal(function: &str, why: &str) -> Error {
+    let module = "the target".to_owned();
+    Error::Uprobe { function: function.to_owned(), module, why: why.to_owned() }
+}
+
+/// A function's offset in its file, once its bytes in memory were seen to be the file's.
+fn checked(process: &Process, image: &Image, function: &str, address: u64) -> Result<u64, Error> {
+    let offset = image.elf.offset_of(address);
+    let offset = offset.ok_or_else(|| refusal(function, "not in the file"))?;
+    let (mut file, mut memory) = ([0; COMPARED], [0; COMPARED]);
+    let read = image.open()?.read_exact_at(&mut file, offset);
+    read.map_err(|source| Error::Io { what: "read the allocator's file", source })?;
+    Memory::open(process)?.read(address.wrapping_add(image.bias), &mut memory)?;
+    if file != memory {
+        return Err(refusal(function, "its text in memory differs from its file"));
+    }
+    Ok(offset)
+}
