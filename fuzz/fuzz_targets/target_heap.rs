@@ -44,7 +44,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         }
         malloc.cached(&memory, until);
     }
-    let mapped = mapped_chunks(&memory, data, length, |_| Some(residency.clone()), until);
+    let mapped = mapped_chunks(&memory, data, length, Some(&residency), until);
     assert!(mapped.bytes <= length);
     for minor in [9, 13] {
         let arenas = python::find(&memory, data, &plain, minor).unwrap_or_default();

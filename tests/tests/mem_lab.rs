@@ -66,6 +66,18 @@ fn what_a_preloaded_library_keeps_mapped_is_not_the_heaps() {
 }
 
 #[test]
+fn layers_hold_whatever_malloc_was_told() {
+    for tunables in ["hugetlb=2", "tcache_count=0", "mmap_threshold=1073741824", "perturb=85"] {
+        for name in ["malloc_in_use", "malloc_arenas", "malloc_small_freed"] {
+            let tunables = format!("glibc.malloc.{tunables}");
+            let program = Program::named(name, &[("GLIBC_TUNABLES", &tunables)]);
+            let found = faults(&program, &ledger::of(program.pid()), None);
+            assert_eq!(found, Vec::<String>::new(), "{name} {tunables}");
+        }
+    }
+}
+
+#[test]
 fn layers_hold_at_other_sizes() {
     for (name, bytes) in [("malloc_in_use", "200000000"), ("malloc_mmapped", "9000000")] {
         let program = Program::named(name, &[("LAB_BYTES", bytes), ("LAB_SEED", "7")]);

@@ -121,6 +121,18 @@ fn allocators_that_are_not_split_are_heap() {
 }
 
 #[test]
+fn an_allocator_inside_a_stripped_executable_is_heap() {
+    let built = lab::make("build/malloc_in_use.jemalloc").join("malloc_in_use.jemalloc");
+    let program = Program::start(Command::new(built));
+    let truth = program.truth["layers"]["heap_in_use"].as_i64().unwrap();
+    let ledger = ledger::of(program.pid());
+    assert_eq!(ledger.residual_fault(), None);
+    let heap = ledger.layer("heap");
+    assert!((truth * 94 / 100..truth * 110 / 100).contains(&heap), "{heap} of {truth}");
+    assert!(ledger.layer("anonymous") < 2 << 20, "{:?}", ledger.layers);
+}
+
+#[test]
 fn a_raw_mapping_beside_another_allocator_is_not_its_heap() {
     for name in ["libjemalloc.so.2", "libmimalloc.so.2"] {
         let mut command = Command::new(lab::build().join("mmap_anonymous"));

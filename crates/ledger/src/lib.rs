@@ -8,8 +8,8 @@
 //! may hold a thread's stack, an allocator's chunk and raw memory side by side. So owners *claim
 //! ranges* ([`claim`]), most certain first, and a byte belongs to the first claim that holds it:
 //!
-//! 1. images: the `.bss` behind a library's data is `code`, though the kernel calls it anonymous;
-//! 2. thread stacks, found from the thread's own control block;
+//! 1. thread stacks, found from the thread's own control block, wherever the program put them;
+//! 2. images: the `.bss` behind a library's data is `code`, though the kernel calls it anonymous;
 //! 3. CPython's object arenas, listed by the interpreter's own table;
 //! 4. heaps of allocators, by their own records. In glibc's, what is live is carved out as
 //!    `heap_in_use` and the rest is `heap_retained`; raw `brk` memory between its segments is

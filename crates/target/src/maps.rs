@@ -130,6 +130,13 @@ pub fn overlapping(maps: &[Map], range: &Range) -> std::ops::Range<usize> {
     from..to.max(from)
 }
 
+/// Where the private writable mappings that touch each other from `address` on end.
+pub fn end_of_run(maps: &[Map], address: u64) -> u64 {
+    let from = maps.partition_point(|map| map.start < address);
+    let runs = maps[from..].iter().filter(|map| map.is_anonymous() && map.permissions.write);
+    runs.fold(address, |end, map| if map.start == end { map.end } else { end })
+}
+
 /// One line: `start-end perms offset major:minor inode name`.
 pub(crate) fn parse_line(line: &[u8]) -> Option<Map> {
     let mut rest = line;

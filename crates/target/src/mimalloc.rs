@@ -1,26 +1,87 @@
-//! mimalloc's segments, read from outside, without symbols.
+//! mimalloc's segments and arenas, read from outside, without symbols.
 //!
 //! mimalloc 1 and 2 mark each segment with a cookie: its own address combined with a key that stands
 //! in the library's data (`_mi_ptr_cookie` of segment.c). Segments are aligned to 32 MiB (2.0), 64 or
 //! 4 MiB; a mapped range at such an address whose cookie gives a key that the data holds is a segment.
-//! 2.0.9 as Debian builds it is run here; other versions are untested, and version 3 has no cookies.
+//!
+//! mimalloc 3 has arenas instead: the sub-process in the library's data lists them, and each begins
+//! with where that is, its place in the list and its slices (`mi_arena_t` of types.h). What version 3
+//! takes from the system outside arenas is not found.
+//!
+//! 2.0.9 as Debian builds it and 3.3.2 as the `mimalloc` crate does are run here; other versions are
+//! untested.
 //! Live and freed blocks are not told apart: bytes are `heap`.
 
 use std::collections::HashSet;
 
-use crate::{Map, Range, ReadMemory};
+use crate::{Map, Range, ReadMemory, maps};
 
 /// Alignments of segments: multiples of the smallest are all tried.
 const SMALLEST: u64 = 4 << 20;
 /// The cookie stands in the segment's header, before its slices or pages.
 const HEADER_WORDS: usize = 128;
-/// A slice is 64 KiB; the number of slices of a segment follows the cookie.
+/// A slice is 64 KiB; the number of slices of a segment follows the cookie, since 2.1.8 after two links.
 const SLICE: u64 = 64 << 10;
+const AFTER_COOKIE: usize = 3;
+/// A library's data is small, an executable's may be anything.
+const MOST_DATA: u64 = 64 << 20;
 const PIECE: usize = 1 << 20;
 
-/// Finds the segments from the writable data of the library or executable that holds mimalloc, in
-/// order of address.
+/// Finds the segments and arenas from the writable data of the library or executable that holds
+/// mimalloc, in order of address.
 pub fn find(memory: &impl ReadMemory, data: &[Range], maps: &[Map]) -> Vec<Range> {
+    let mut found = arenas(memory, data, maps);
+    if found.is_empty() {
+        found = segments(memory, data, maps);
+    }
+    found.sort_unstable_by_key(|range| range.start);
+    found
+}
+
+/// `MI_MAX_ARENAS`.
+const MOST_ARENAS: u64 = 160;
+/// An arena begins with where its memory is from (3 words), its sub-process, its index, its slices.
+const ARENA_WORDS: usize = 8;
+/// The sub-process begins so many bytes before its count of arenas at most.
+const BEFORE_COUNT: u64 = 64;
+
+/// The arenas of version 3: a count in the data, and as many pointers to headers that point back.
+fn arenas(memory: &impl ReadMemory, data: &[Range], maps: &[Map]) -> Vec<Range> {
+    for range in data {
+        let start = range.start.next_multiple_of(8);
+        let length = range.end.saturating_sub(start).min(MOST_DATA) as usize;
+        let mut bytes = vec![0; length];
+        let got = memory.read_at(start, &mut bytes);
+        let words = crate::memory::words(&bytes[..got]);
+        for (index, pair) in words.windows(2).enumerate() {
+            let (count, first) = (pair[0], pair[1]);
+            if !(1..=MOST_ARENAS).contains(&count) || first == 0 || !first.is_multiple_of(SLICE) {
+                continue;
+            }
+            let list = words.get(index + 1..index + 1 + count as usize).unwrap_or_default();
+            let at = start + index as u64 * 8;
+            let arenas = (0..).zip(list).map(|(place, &address)| {
+                arena(memory, address, at, place).filter(|_| maps::find(maps, address).is_some())
+            });
+            if let Some(found) = arenas.collect::<Option<Vec<Range>>>().filter(|f| !f.is_empty()) {
+                return found;
+            }
+        }
+    }
+    Vec::new()
+}
+
+fn arena(memory: &impl ReadMemory, address: u64, count_at: u64, place: u64) -> Option<Range> {
+    let words = memory.words_at(address, ARENA_WORDS)?;
+    words.windows(3).find_map(|words| {
+        let (owner, index, slices) = (words[0], words[1], words[2]);
+        let owned = count_at.checked_sub(owner).is_some_and(|before| before <= BEFORE_COUNT);
+        let sound = owned && index == place && (1..1 << 28).contains(&slices);
+        sound.then(|| address..address.saturating_add(slices * SLICE))
+    })
+}
+
+fn segments(memory: &impl ReadMemory, data: &[Range], maps: &[Map]) -> Vec<Range> {
     let keys = keys(memory, data);
     let mut found: Vec<Range> = Vec::new();
     let writable = maps.iter().filter(|map| map.is_anonymous() && map.permissions.write);
@@ -59,8 +120,9 @@ fn keys(memory: &impl ReadMemory, data: &[Range]) -> HashSet<u64> {
 fn segment(memory: &impl ReadMemory, at: u64, keys: &HashSet<u64>) -> Option<u64> {
     let words = memory.words_at(at, HEADER_WORDS)?;
     let cookie = words.iter().position(|word| keys.contains(&(word ^ at)))?;
-    let slices = words.get(cookie + 1)?;
-    Some(if (1..1 << 30).contains(slices) { slices * SLICE } else { SMALLEST })
+    let follow = words.get(cookie + 1..)?.iter().take(AFTER_COOKIE);
+    let slices = follow.copied().find(|word| (1..1 << 30).contains(word));
+    Some(slices.map_or(SMALLEST, |slices| slices * SLICE))
 }
 
 /// Where the mappings that touch each other from `address` on end.
@@ -79,8 +141,26 @@ fn end_of_run(maps: &[Map], address: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::maps;
     use crate::memory::Pieces;
+
+    fn bytes(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn arenas_that_point_back_to_their_list_are_found() {
+        let (data, first, second) = (0x1000, 0x7f00_0000_0000_u64, 0x7f00_8000_0000_u64);
+        let mut memory = Pieces::default();
+        memory.put(data, bytes(&[9, 0, 0, 2, first, second, 0]));
+        memory.put(first, bytes(&[0, 0, 5, data, 0, 512, 1, 0]));
+        let text = format!("{first:x}-{:x} rw-p 0 00:00 0 \n", second + (64 << 20));
+        let maps = maps::parse(text.as_bytes()).unwrap();
+        let range = data..data + 56;
+        let find = |memory: &Pieces| find(memory, std::slice::from_ref(&range), &maps);
+        assert!(find(&memory).is_empty(), "the second has no header");
+        memory.put(second, bytes(&[0, 0, 5, data, 1, 1024, 1, 0]));
+        assert_eq!(find(&memory), [first..first + (32 << 20), second..second + (64 << 20)]);
+    }
 
     #[test]
     fn a_cookie_that_fits_the_key_is_a_segment() {

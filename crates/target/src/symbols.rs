@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use object::read::{ReadCache, elf::ElfFile64};
-use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SymbolFlags, elf};
+use object::{LittleEndian, Object, ObjectSymbol, SymbolFlags, elf};
 
 use crate::Error;
 
@@ -103,16 +103,6 @@ impl SymbolTable {
         }
         None
     }
-}
-
-/// The string tables of a file's symbols; none where it cannot be parsed.
-pub(crate) fn string_tables(file: &File) -> Vec<Vec<u8>> {
-    let cache = ReadCache::new(file);
-    let Ok(parsed) = ElfFile64::<LittleEndian, _>::parse(&cache) else { return Vec::new() };
-    [".dynstr", ".strtab"]
-        .into_iter()
-        .filter_map(|name| Some(parsed.section_by_name(name)?.data().ok()?.to_vec()))
-        .collect()
 }
 
 fn symbol<'data>(symbol: &impl ObjectSymbol<'data>, dynamic: bool) -> Option<Symbol> {

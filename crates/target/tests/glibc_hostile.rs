@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plumb_target::glibc::{Arena, Glibc, Segment, Torn};
+use plumb_target::glibc::{Arena, Glibc, Segment, Torn, mapped_chunks};
 use plumb_target::memory::Pieces;
 use plumb_target::{Range, Residency};
 
@@ -119,6 +119,23 @@ fn a_header_that_cannot_be_leaves_the_segment_unsplit() {
         let (malloc, memory) = heap.finish([0; 10]);
         let torn = tally(&malloc, &memory, &all());
         assert!(matches!(torn, Err(Torn::Contradiction(_))), "{size:#x}: {torn:?}");
+    }
+}
+
+#[test]
+fn headers_that_cannot_be_are_no_mapped_chunks() {
+    let ranges = all();
+    let residency = Residency::of(all());
+    let until = Instant::now() + Duration::from_secs(5);
+    for (header, found) in
+        [(0x2002, 0x2000), (0x1ff2, 0x2000), (!5, 0), (!0 << 4 | 2, 0), (0x8_0002, 0), (2, 0)]
+    {
+        let mut heap = Heap::new();
+        heap.set(START + 0x3008, header);
+        let mut memory = Pieces::default();
+        memory.put(START, bytes(&heap.words));
+        let seen = mapped_chunks(&memory, &ranges, BYTES, Some(&residency), until);
+        assert_eq!(seen.bytes, found, "{header:#x}");
     }
 }
 

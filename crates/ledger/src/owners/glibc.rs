@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use plumb_target::glibc::{Glibc, Segment, mapped_chunks};
-use plumb_target::{Image, Memory, PAGE, Range};
+use plumb_target::{Image, Map, Memory, PAGE, Range};
 
 use super::stacks::{is_static, writable};
 use crate::Layer;
@@ -22,9 +22,12 @@ pub(super) fn claim(
     let until = Instant::now() + scene.depth.budget;
     let mut any = false;
     for image in scene.images.iter().filter(|image| holds_malloc(image)) {
-        let Some(malloc) = Glibc::find(memory, &writable(image), &scene.maps) else { continue };
+        let Some(mut malloc) = Glibc::find(memory, &writable(image), &scene.maps) else { continue };
         any = true;
         kinds.set_brk(Layer::Anonymous);
+        if malloc.is_spread() {
+            malloc.add_spread(memory, &free(scene, claims), scene.reading.pages(), until);
+        }
         claim_segments(scene, memory, &malloc, claims, notes, until);
         claim_mapped(scene, memory, &malloc, claims, notes, until);
     }
@@ -50,6 +53,7 @@ fn claim_segments(
         }
         return;
     }
+    let mut torn_ones: Vec<String> = Vec::new();
     for (segment, tally) in malloc.tally(memory, scene.reading.pages(), until) {
         let (range, name) = (pages(&segment.range), name(&segment, malloc));
         match tally {
@@ -61,11 +65,16 @@ fn claim_segments(
                 claims.add(claim.carving(Layer::HeapInUse, tally.in_use));
             }
             Err(torn) => {
-                notes.push(format!("{name} at {:#x} is not split: {torn}", range.start));
+                torn_ones.push(format!("{name} at {:#x} is not split: {torn}", range.start));
                 claims.add(Claim::new(range, Layer::Heap, name));
             }
         }
     }
+    let more = torn_ones.len().saturating_sub(1);
+    notes.extend(torn_ones.into_iter().next().map(|first| match more {
+        0 => first,
+        more => format!("{first}; likewise {more} more pieces of heaps"),
+    }));
 }
 
 /// Mapped chunks are accepted up to what malloc itself counts: a surplus looks like them, and is
@@ -85,12 +94,7 @@ fn claim_mapped(
     if params.mapped_bytes == 0 {
         return;
     }
-    let free: Vec<Range> = scene
-        .maps
-        .iter()
-        .filter(|map| map.is_anonymous() && map.permissions.write && map.name.is_empty())
-        .flat_map(|map| claims.free_in(&map.range()))
-        .collect();
+    let free = free(scene, claims);
     let resident = scene.reading.pages();
     let scanned = scene.depth.heap.then_some(resident);
     let found = mapped_chunks(memory, &free, params.mapped_bytes, scanned, until);
@@ -109,7 +113,15 @@ fn claim_mapped(
     }
 }
 
-/// Chunks that touch are one claim.
+/// Private memory without a name that nobody has claimed. `madvise` on a part cuts a mapping, not a
+/// chunk: what touches is one range.
+fn free(scene: &Scene, claims: &Claims) -> Vec<Range> {
+    let plain = |map: &&Map| map.is_anonymous() && map.permissions.write && map.name.is_empty();
+    let maps = merge(scene.maps.iter().filter(plain).map(Map::range).collect());
+    maps.iter().flat_map(|range| claims.free_in(range)).collect()
+}
+
+/// Ranges that touch are one.
 fn merge(chunks: Vec<Range>) -> Vec<Range> {
     let mut runs: Vec<Range> = Vec::new();
     for chunk in chunks {

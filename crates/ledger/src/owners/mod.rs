@@ -23,8 +23,8 @@ pub(crate) fn claim_all(
     cost: &mut Cost,
     notes: &mut Vec<String>,
 ) {
-    code::claim(scene, claims);
     stacks::claim(scene, claims);
+    code::claim(scene, claims);
     let Some(memory) = &scene.memory else { return };
     let begun = Instant::now();
     python::claim(scene, memory, claims, notes);
@@ -32,6 +32,7 @@ pub(crate) fn claim_all(
     let begun = Instant::now();
     others::claim(scene, memory, claims);
     glibc::claim(scene, memory, kinds, claims, notes);
+    others::claim_linked(scene, memory, claims);
     others::note_runtimes(scene, notes);
     cost.heap_s = begun.elapsed().as_secs_f64();
 }

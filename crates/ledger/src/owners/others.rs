@@ -3,54 +3,82 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use plumb_target::{Image, Memory, Range, jemalloc, mimalloc, musl};
+use plumb_target::{Image, Map, Memory, Range, jemalloc, mimalloc, musl};
 
 use super::stacks::{is_static, writable};
 use crate::Layer;
 use crate::claim::{Claim, Claims};
 use crate::sample::Scene;
 
-/// Claims what jemalloc, mimalloc and musl own, as `heap`.
+/// Claims what jemalloc, mimalloc and musl own where the image says by its name that it is theirs.
 pub(super) fn claim(scene: &Scene, memory: &Memory, claims: &mut Claims) {
-    let Some(pagemap) = &scene.reading.pagemap else { return };
     for image in &scene.images {
         let name = image.name();
-        let data = || writable(image);
-        let (jemalloc_linked, mimalloc_linked) = linked(image);
-        if name.starts_with("libjemalloc") || jemalloc_linked {
-            let found = jemalloc::find(memory, pagemap, &data(), &scene.maps);
-            add(claims, found.extents, "jemalloc");
-            add(claims, found.leaves, "jemalloc, its radix tree");
+        if name.starts_with("libjemalloc") {
+            claim_jemalloc(scene, memory, image, claims);
         }
-        if name.starts_with("libmimalloc") || mimalloc_linked {
-            add(claims, mimalloc::find(memory, &data(), &scene.maps), "mimalloc");
+        if name.starts_with("libmimalloc") {
+            claim_mimalloc(scene, memory, image, claims);
         }
         if name.starts_with("ld-musl") || name == "libc.so" || is_static(image) {
-            add(claims, musl::find(memory, &data(), &scene.maps), "musl's malloc");
+            let found = musl::find(memory, &writable(image), &scene.maps);
+            add(claims, found, "musl's malloc");
         }
     }
 }
 
-/// Names by which an allocator that is linked into an executable is known.
-const LINKED: [&str; 4] = ["mallctl", "_rjem_mallctl", "je_mallctl", "mi_malloc"];
+/// Less than this of private memory without an owner is not worth a search through all files.
+const WORTH_A_SEARCH: u64 = 4 << 20;
 
-/// Which allocators an executable has linked in: jemalloc, mimalloc. Seen only where the symbols are
-/// still there. A symbol table can be large, so what it said is kept, by build id.
+/// Claims likewise for allocators that are linked into executables and libraries, where much memory
+/// has found no other owner.
+pub(super) fn claim_linked(scene: &Scene, memory: &Memory, claims: &mut Claims) {
+    let plain = |map: &&Map| map.is_anonymous() && map.permissions.write && map.name.is_empty();
+    let free = scene.maps.iter().filter(plain).flat_map(|map| claims.free_in(&map.range()));
+    let pages = scene.reading.pages();
+    if free.map(|range| pages.bytes_in(&range)).sum::<u64>() < WORTH_A_SEARCH {
+        return;
+    }
+    for image in &scene.images {
+        let (jemalloc, mimalloc) = linked(image);
+        if jemalloc {
+            claim_jemalloc(scene, memory, image, claims);
+        }
+        if mimalloc {
+            claim_mimalloc(scene, memory, image, claims);
+        }
+    }
+}
+
+fn claim_jemalloc(scene: &Scene, memory: &Memory, image: &Image, claims: &mut Claims) {
+    let Some(pagemap) = &scene.reading.pagemap else { return };
+    let found = jemalloc::find(memory, pagemap, &writable(image), &scene.maps);
+    add(claims, found.extents, "jemalloc");
+    add(claims, found.leaves, "jemalloc, its radix tree");
+}
+
+fn claim_mimalloc(scene: &Scene, memory: &Memory, image: &Image, claims: &mut Claims) {
+    add(claims, mimalloc::find(memory, &writable(image), &scene.maps), "mimalloc");
+}
+
+/// What allocators say when something is wrong: it stands in stripped files too.
+const MARKS: [&[u8]; 2] = [b"<jemalloc>: ", b"mimalloc: error: "];
+
+/// Which allocators an image has linked in: jemalloc, mimalloc. A file can be large, so what was found
+/// is kept, by build id.
 fn linked(image: &Image) -> (bool, bool) {
     static KNOWN: Mutex<BTreeMap<Vec<u8>, (bool, bool)>> = Mutex::new(BTreeMap::new());
     const MOST_KNOWN: usize = 4096;
-    let Some(build_id) = image.elf.build_id.clone() else { return (false, false) };
-    if !image.elf.has_interpreter || image.elf.soname.is_some() {
-        return (false, false);
-    }
+    let look = || {
+        let found = image.mentions(&MARKS);
+        (found[0], found[1])
+    };
+    let Some(build_id) = image.elf.build_id.clone() else { return look() };
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if known.len() > MOST_KNOWN {
         known.clear();
     }
-    *known.entry(build_id).or_insert_with(|| {
-        let found = image.mentions(&LINKED);
-        (found[..3].contains(&true), found[3])
-    })
+    *known.entry(build_id).or_insert_with(look)
 }
 
 fn add(claims: &mut Claims, ranges: Vec<Range>, name: &str) {

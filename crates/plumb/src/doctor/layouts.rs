@@ -25,7 +25,7 @@ fn allocator(child: &Process) -> Check {
         );
     };
     let check = Check::ok("glibc", what, format!("{version}: layout run against this version"));
-    if version == glibc::TESTED {
+    if glibc::TESTED.contains(&version.as_str()) {
         return check;
     }
     Check { found: format!("{version}: layout table, untested"), ..check }

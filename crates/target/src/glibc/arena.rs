@@ -9,8 +9,9 @@ const BINS: usize = 127;
 const BIN_BIAS: u64 = 16;
 /// A fragmented heap fills many bins; this many must still be empty for the shape to be certain.
 const EMPTY_BINS: usize = 12;
-/// From the start of `malloc_state` to its bins: with `have_fastchunks` (2.26 and later), before it.
-const BINS_OFFSETS: [u64; 2] = [112, 104];
+/// From the start of `malloc_state` to its bins: with `have_fastchunks` (2.26 and later), before it, and
+/// without fastbins (2.43).
+const BINS_OFFSETS: [u64; 3] = [112, 104, 24];
 /// `MALLOC_STATE` after the bins: binmap 16, next, `next_free`, `attached_threads`, `system_mem`, max.
 const TAIL: u64 = BINS as u64 * 16 + 16;
 const NEXT: u64 = TAIL;
@@ -19,8 +20,8 @@ const STATE_END: u64 = TAIL + 40;
 /// Arenas are at most eight a core unless configured otherwise.
 const MAX_ARENAS: usize = 65_536;
 const MAX_HEAPS: usize = 65_536;
-/// `HEAP_MAX_SIZE`: 64 MiB; with huge pages (2.35 and later) larger powers of two.
-const HEAP_SIZES: [u64; 4] = [64 << 20, 128 << 20, 4 << 20, 2 << 30];
+/// `HEAP_MAX_SIZE`: 64 MiB; with `glibc.malloc.hugetlb` (2.35 and later) four huge pages.
+const HEAP_SIZES: [u64; 4] = [64 << 20, 8 << 20, 4 << 30, 128 << 20];
 
 /// One arena.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,12 +122,16 @@ fn read(memory: &impl ReadMemory, address: u64, offset: u64) -> Option<Arena> {
 /// The heaps of an arena that is not the main one: `heap_info {arena, previous, size, …}` stands at
 /// a multiple of the heaps' largest size, the newest holds the top chunk.
 fn heaps(memory: &impl ReadMemory, arena: &Arena) -> Option<Vec<Segment>> {
-    let size = HEAP_SIZES.into_iter().find(|size| {
-        let heap = arena.address / size * size;
-        memory.u64_at(heap) == Some(arena.address) && arena.address - heap <= 64
-    })?;
+    // A heap may happen to be aligned to a larger size than its own.
+    HEAP_SIZES.into_iter().find_map(|size| heaps_of_size(memory, arena, size))
+}
+
+fn heaps_of_size(memory: &impl ReadMemory, arena: &Arena, size: u64) -> Option<Vec<Segment>> {
     let first = arena.address / size * size;
     let header = arena.address - first;
+    if header > 64 || memory.u64_at(first) != Some(arena.address) {
+        return None;
+    }
     let mut heap = arena.top.start / size * size;
     let mut segments = Vec::new();
     while heap != 0 {

@@ -37,10 +37,10 @@ pub enum Torn {
 }
 
 const PREVIOUS_IN_USE: u64 = 1;
-const FLAGS: u64 = 7;
+pub(super) const FLAGS: u64 = 7;
 const SMALLEST: u64 = 32;
 /// A fencepost closes a run of chunks: two headers of this size, or one and a size of 0.
-const FENCEPOST: u64 = 16;
+pub(super) const FENCEPOST: u64 = 16;
 const ATTEMPTS: usize = 4;
 /// How many chunks must follow each other for a place to be taken for a chunk again.
 const CONVINCING: usize = 16;
@@ -107,57 +107,123 @@ impl<'a> Counter<'a> {
 }
 
 /// Visits every chunk of a segment in order, and returns the ranges that are not the allocator's.
+///
+/// The target allocates and frees meanwhile, so that a chunk may be gone when its end is looked at.
+/// A contradiction is therefore looked at again, from further and further back: chunks are visited
+/// only when the walk is well past them.
 pub(super) fn walk(
     memory: &impl ReadMemory,
     segment: &Segment,
     until: Instant,
     visit: &mut dyn FnMut(Chunk),
 ) -> Result<Vec<Range>, Torn> {
-    let end = segment.top.as_ref().map_or(segment.range.end, |top| top.start);
-    let mut window = Window::new(memory, segment.range.end);
-    let mut foreign = Vec::new();
-    let mut at = segment.first_chunk;
-    let mut met = 0u64;
-    let mut size = size_at(&mut window, at, segment).ok_or(Torn::Contradiction(at))?;
-    while at < end {
+    let mut walk = Walk {
+        window: Window::new(memory, segment.range.end),
+        segment,
+        until,
+        at: segment.first_chunk,
+        foreign: Vec::new(),
+    };
+    let mut pending: Vec<Chunk> = Vec::new();
+    let (mut met, mut back, mut failures, mut furthest) = (0u64, 1, 0, 0);
+    loop {
         met += 1;
         if met.is_multiple_of(CHUNKS_A_LOOK) && Instant::now() > until {
             return Err(Torn::Late);
         }
-        let next = at + (size & !FLAGS);
-        if is_fencepost(&mut window, at, size) {
-            match segment.top {
-                None => return Ok(foreign),
-                Some(_) => {
-                    let again = resume(&mut window, next, end, segment, until)?;
-                    foreign.push(next + FENCEPOST..again);
-                    at = again;
-                    size = size_at(&mut window, at, segment).ok_or(Torn::Contradiction(at))?;
-                    continue;
+        match walk.step() {
+            Ok(Step::Chunk(chunk)) => pending.push(chunk),
+            Ok(Step::Skipped) => {}
+            Ok(Step::End) => break,
+            Err(Torn::Late) => return Err(Torn::Late),
+            Err(torn) => {
+                if walk.at > furthest {
+                    (furthest, back) = (walk.at, 1);
                 }
+                failures += 1;
+                if failures > MOST_FAILURES || back > 2 * KEPT_BACK {
+                    return Err(torn);
+                }
+                let from = pending.len().saturating_sub(back);
+                walk.at = pending.get(from).map_or(walk.at, |chunk| chunk.address);
+                pending.truncate(from);
+                let at = walk.at;
+                walk.foreign.retain(|range| range.end <= at);
+                walk.window.forget();
+                back *= 2;
             }
         }
-        let next_size = size_at(&mut window, next, segment);
-        // A run without a top may end in a fencepost whose size is 0.
-        let follows = next_size.or_else(|| window.u64(next + 8).filter(|s| s & !FLAGS == 0));
-        let Some(follows) = follows.filter(|_| next <= segment.range.end) else {
-            return Err(Torn::Contradiction(next));
-        };
-        visit(Chunk { address: at, size: size & !FLAGS, in_use: follows & PREVIOUS_IN_USE != 0 });
-        if follows & !FLAGS == 0 {
-            return if segment.top.is_none() {
-                Ok(foreign)
-            } else {
-                Err(Torn::Contradiction(next))
-            };
+        if pending.len() > 2 * KEPT_BACK {
+            pending.drain(..KEPT_BACK).for_each(&mut *visit);
         }
-        (at, size) = (next, follows);
     }
-    if at == end { Ok(foreign) } else { Err(Torn::Contradiction(at)) }
+    pending.into_iter().for_each(visit);
+    Ok(walk.foreign)
+}
+
+/// How many chunks a walk can go back, and how often in all.
+const KEPT_BACK: usize = 4096;
+const MOST_FAILURES: u32 = 1000;
+
+struct Walk<'a, M> {
+    window: Window<'a, M>,
+    segment: &'a Segment,
+    until: Instant,
+    at: u64,
+    foreign: Vec<Range>,
+}
+
+enum Step {
+    Chunk(Chunk),
+    /// A fencepost and what is not the allocator's behind it.
+    Skipped,
+    End,
+}
+
+impl<M: ReadMemory> Walk<'_, M> {
+    /// One step up from `at`, which stays where it is on failure.
+    fn step(&mut self) -> Result<Step, Torn> {
+        let (at, segment) = (self.at, self.segment);
+        let end = segment.top.as_ref().map_or(segment.range.end, |top| top.start);
+        if at >= end {
+            // A target that allocates may have moved the top chunk, but not out of the segment.
+            let sound = at == end || segment.top.is_some() && at <= segment.range.end;
+            return if sound { Ok(Step::End) } else { Err(Torn::Contradiction(at)) };
+        }
+        let window = &mut self.window;
+        let size = size_at(window, at, segment).ok_or(Torn::Contradiction(at))?;
+        let next = at + (size & !FLAGS);
+        if is_fencepost(window, at, size) {
+            let again = resume(window, next, end, segment, self.until)?;
+            if segment.top.is_none() && again == end {
+                return Ok(Step::End);
+            }
+            self.foreign.push(next + FENCEPOST..again);
+            self.at = again;
+            return Ok(Step::Skipped);
+        }
+        if next == segment.range.end && segment.top.is_some() {
+            // What was freed before the top chunk has become part of it.
+            self.at = next;
+            return Ok(Step::Skipped);
+        }
+        let next_size = size_at(window, next, segment);
+        // A run without a top may end in a fencepost whose size is 0.
+        let closes = || window.u64(next + 8).filter(|s| s & !FLAGS == 0 && segment.top.is_none());
+        let follows = next_size.or_else(closes).filter(|_| next <= segment.range.end);
+        let follows = follows.ok_or(Torn::Contradiction(next))?;
+        self.at = if follows & !FLAGS == 0 { segment.range.end } else { next };
+        let in_use = follows & PREVIOUS_IN_USE != 0;
+        Ok(Step::Chunk(Chunk { address: at, size: size & !FLAGS, in_use }))
+    }
 }
 
 /// The size word of the chunk at `at`, if it can be one.
-fn size_at<M: ReadMemory>(window: &mut Window<'_, M>, at: u64, segment: &Segment) -> Option<u64> {
+pub(super) fn size_at<M: ReadMemory>(
+    window: &mut Window<'_, M>,
+    at: u64,
+    segment: &Segment,
+) -> Option<u64> {
     let word = window.u64(at.checked_add(8)?)?;
     let size = word & !FLAGS;
     let fits = size.is_multiple_of(16)
@@ -166,7 +232,7 @@ fn size_at<M: ReadMemory>(window: &mut Window<'_, M>, at: u64, segment: &Segment
     fits.then_some(word)
 }
 
-fn is_fencepost<M: ReadMemory>(window: &mut Window<'_, M>, at: u64, size: u64) -> bool {
+pub(super) fn is_fencepost<M: ReadMemory>(window: &mut Window<'_, M>, at: u64, size: u64) -> bool {
     size & !FLAGS == FENCEPOST
         && window.u64(at + FENCEPOST + 8).is_some_and(|s| matches!(s & !FLAGS, 0 | FENCEPOST))
 }
@@ -209,7 +275,7 @@ fn convinces<M: ReadMemory>(
         }
         let Some(size) = size_at(window, at, segment).filter(|_| at < end) else { return false };
         // What follows a foreign piece calls its neighbour live: nothing of it can be merged.
-        if met == 0 && size & FLAGS != PREVIOUS_IN_USE {
+        if met == 0 && (size & FLAGS != PREVIOUS_IN_USE || size & !FLAGS < SMALLEST) {
             return false;
         }
         if is_fencepost(window, at, size) {

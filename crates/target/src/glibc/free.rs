@@ -134,7 +134,10 @@ pub(super) fn fast_chunks(
     let mut found = Vec::new();
     for arena in arenas {
         // The ten fastbins stand before `top` and `last_remainder`, which stand before the bins.
-        let first = arena.bins - 16 - FASTBINS * 8;
+        let first = arena.bins.saturating_sub(16 + FASTBINS * 8);
+        if first < arena.address {
+            continue;
+        }
         let Some(heads) = memory.words_at(first, FASTBINS as usize) else { continue };
         for (bin, &head) in heads.iter().enumerate().filter(|(_, head)| **head != 0) {
             if Instant::now() > until {

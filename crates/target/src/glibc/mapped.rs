@@ -17,6 +17,7 @@ pub struct Mapped {
 
 const IS_MAPPED: u64 = 2;
 const FLAGS: u64 = 7;
+const HEADER: u64 = 16;
 /// Pages whose first words are asked for at once.
 const BATCH: usize = 512;
 
@@ -116,7 +117,9 @@ impl Mapped {
 }
 
 fn size(front: u64, header: u64, page: u64, range: &Range) -> Option<u64> {
-    let size = header & !FLAGS;
+    let told = header & !FLAGS;
+    // Since 2.43 the header itself is not counted.
+    let size = if told.is_multiple_of(PAGE) { told } else { told.checked_add(HEADER)? };
     let fits = header & FLAGS == IS_MAPPED
         && front < PAGE
         && front.is_multiple_of(16)

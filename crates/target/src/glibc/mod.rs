@@ -8,8 +8,8 @@
 //!
 //! | glibc | state of the layout |
 //! |---|---|
-//! | 2.36 | run here |
-//! | 2.26 to 2.35, 2.37 to 2.41 | same structures by its sources, untested |
+//! | 2.31, 2.36, 2.41, 2.43 | run against the lab's programs |
+//! | 2.26 to 2.30, 2.32 to 2.35, 2.37 to 2.40 | same structures by its sources, untested |
 //! | 2.23 to 2.25 (no tcache) | untested |
 //! | 2.42 (tcache with large bins) | small bins only, untested |
 
@@ -18,6 +18,7 @@ mod chunks;
 mod free;
 mod mapped;
 mod params;
+mod spread;
 mod stacks;
 mod window;
 
@@ -30,10 +31,10 @@ pub use stacks::{StackBlock, stack_blocks, stacks_of_threads};
 use std::collections::HashSet;
 use std::time::Instant;
 
-use crate::{Map, Range, ReadMemory, Residency};
+use crate::{Map, Range, ReadMemory, Residency, maps};
 
-/// The version whose layout was run against a real process; others are untested.
-pub const TESTED: &str = "2.36";
+/// The versions whose layout was run against real processes; others are untested.
+pub const TESTED: [&str; 4] = ["2.31", "2.36", "2.41", "2.43"];
 
 /// The malloc of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,16 +77,18 @@ impl Glibc {
         self.arenas.iter().flat_map(|arena| &arena.segments)
     }
 
-    /// The main arena grows by `brk`: from where it began to the end of its top chunk.
+    /// The main arena grows by `brk`: from where it began to the end of its top chunk, or of `[heap]`
+    /// where the top chunk is elsewhere ([`Glibc::add_spread`]).
     fn set_main_segment(&mut self, maps: &[Map]) {
         let main = &mut self.arenas[0];
-        let heap = maps.iter().find(|map| map.name == "[heap]").map(|map| map.start);
-        let begun = self.params.as_ref().map(|p| p.sbrk_base).filter(|&base| base != 0).or(heap);
-        if let Some(start) = begun.filter(|&start| start < main.top.start) {
-            let range = start..main.top.end;
-            let first_chunk = start.next_multiple_of(16);
-            main.segments = vec![Segment { range, first_chunk, top: Some(main.top.clone()) }];
-        }
+        let Some(heap) = maps.iter().find(|map| map.name == "[heap]") else { return };
+        let base = self.params.as_ref().map(|p| p.sbrk_base).filter(|base| heap.contains(*base));
+        let start = base.unwrap_or(heap.start);
+        let end = maps::end_of_run(maps, heap.end);
+        let top = (start..end).contains(&main.top.start).then(|| main.top.clone());
+        let range = start..top.as_ref().map_or(heap.end, |top| top.end);
+        let first_chunk = start.next_multiple_of(16);
+        main.segments = vec![Segment { range, first_chunk, top }];
     }
 
     /// Walks every segment and tells live bytes from the rest. `residency` must cover the segments.

@@ -1,7 +1,7 @@
 //! `mp_`: malloc's settings and its count of mapped chunks.
 
 use super::window::Data;
-use crate::Map;
+use crate::{Map, maps};
 
 /// What we use of `struct malloc_par`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,19 +23,19 @@ struct Layout {
 
 const LAYOUTS: [Layout; 2] =
     [Layout { before: 60, mapped_bytes: 20 }, Layout { before: 40, mapped_bytes: 16 }];
-/// `TCACHE_MAX_BINS` and the largest chunk of the last small bin, as malloc.c computes them.
-const TCACHE: [u64; 2] = [64, 1032];
+/// `TCACHE_MAX_BINS` and the largest chunk of the last small bin, as malloc.c computes them; in 2.43 one
+/// byte more than what that chunk can hold.
+const TCACHE: [[u64; 2]; 2] = [[64, 1032], [64, 1041]];
 
 /// Finds `mp_` in a data segment by values that agree with each other; `None` where none or several
 /// places would do.
 pub(super) fn find(data: &Data, maps: &[Map]) -> Option<Params> {
-    let heap = maps.iter().find(|map| map.name == "[heap]").map(Map::range);
     let bytes = data.words().len() * 8;
     let mut found = Vec::new();
     for layout in &LAYOUTS {
         let places = (layout.before..bytes).filter(|at| (at - layout.before).is_multiple_of(8));
         for at in places {
-            if let Some((params, sure)) = params_at(data, layout, at, heap.as_ref()) {
+            if let Some((params, sure)) = params_at(data, layout, at, maps) {
                 found.push((sure, params));
             }
         }
@@ -48,12 +48,7 @@ pub(super) fn find(data: &Data, maps: &[Map]) -> Option<Params> {
 }
 
 /// The values at a place where `n_mmaps` might be, and how many things vouch for it.
-fn params_at(
-    data: &Data,
-    layout: &Layout,
-    at: usize,
-    heap: Option<&crate::Range>,
-) -> Option<(Params, u32)> {
+fn params_at(data: &Data, layout: &Layout, at: usize, maps: &[Map]) -> Option<(Params, u32)> {
     let (count, most_allowed) = (data.half(at)?, data.half(at + 4)?);
     let (most, fixed) = (data.half(at + 8)?, data.half(at + 12)?);
     let mapped_at = at + layout.mapped_bytes;
@@ -64,15 +59,19 @@ fn params_at(
     let sound = count <= most
         && fixed <= 1
         && (count == 0) == (mapped == 0)
-        && mapped.is_multiple_of(4096)
-        && most_mapped.is_multiple_of(4096)
+        // Whole pages, but 2.43 adds and takes off a header more or less.
+        && mapped.is_multiple_of(16)
+        && most_mapped.is_multiple_of(16)
         && mapped <= most_mapped
         && mapped >= u64::from(count) * 4096
         && trim > 0
-        && threshold > 0
-        && threshold <= 32 << 20;
-    let base_fits = heap.is_some_and(|heap| heap.contains(&sbrk_base));
-    let tcache_fits = TCACHE == [data.word(mapped_at + 24)?, data.word(mapped_at + 32)?];
+        && threshold > 0;
+    // Where `brk` cannot grow, the first piece that was mapped instead counts as the base.
+    let base_fits = sbrk_base.is_multiple_of(16)
+        && maps::find(maps, sbrk_base)
+            .is_some_and(|map| map.is_anonymous() && map.permissions.write);
+    let tcache = [data.word(mapped_at + 24)?, data.word(mapped_at + 32)?];
+    let tcache_fits = TCACHE.contains(&tcache);
     let sure = u32::from(base_fits) + u32::from(tcache_fits) + u32::from(most_allowed == 65_536);
     if !sound || !(base_fits || sbrk_base == 0) || sure < 2 {
         return None;

@@ -34,7 +34,7 @@ pub fn stack_blocks(memory: &impl ReadMemory, data: &[Range], maps: &[Map]) -> V
             let head = data.address(index);
             let linked = pair[0] != head
                 && pair[0] % 8 == 0
-                && maps::find(maps, pair[0]).is_some_and(Map::is_anonymous)
+                && maps::find(maps, pair[0]).is_some_and(|map| map.permissions.write)
                 && memory.u64_at(pair[0].wrapping_add(8)) == Some(head)
                 && memory.u64_at(pair[1]) == Some(head);
             if linked {

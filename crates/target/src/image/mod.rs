@@ -6,7 +6,7 @@ mod functions;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 pub use dynamic::{Definition, Dynamic, FileView, Relocation, Slot, SlotKind};
@@ -85,16 +85,26 @@ impl Image {
         open_mapped(&self.process, &self.mapped_at, &self.path, self.elf.identity)
     }
 
-    /// Which of these names stand in the file's string tables of symbols: far cheaper than
-    /// [`Image::symbols`] for a large file, but a name may be one that it only imports.
-    pub fn mentions(&self, names: &[&str]) -> Vec<bool> {
-        let tables = self.open().map(|file| crate::symbols::string_tables(&file));
-        let tables = tables.unwrap_or_default();
-        let has = |name: &&str| {
-            let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
-            tables.iter().any(|table| table.windows(wanted.len()).any(|part| part == wanted))
-        };
-        names.iter().map(has).collect()
+    /// Which of these marks stand in what the file loads read-only, stripped or not. Reads it whole.
+    pub fn mentions(&self, marks: &[&[u8]]) -> Vec<bool> {
+        const PIECE: u64 = 1 << 20;
+        let mut found = vec![false; marks.len()];
+        let Ok(file) = self.open() else { return found };
+        let overlap = marks.iter().map(|mark| mark.len()).max().unwrap_or(0) as u64;
+        let mut bytes = vec![0; (PIECE + overlap) as usize];
+        for load in self.elf.loads.iter().filter(|load| !load.write) {
+            for at in (0..load.file_size).step_by(PIECE as usize) {
+                let length = (load.file_size - at).min(PIECE + overlap) as usize;
+                let piece = &mut bytes[..length];
+                if file.read_exact_at(piece, load.offset.saturating_add(at)).is_err() {
+                    break;
+                }
+                for (found, mark) in found.iter_mut().zip(marks).filter(|(found, _)| !**found) {
+                    *found = memchr::memmem::find(piece, mark).is_some();
+                }
+            }
+        }
+        found
     }
 
     /// Its symbols: `.symtab`, `.dynsym` and, where installed, the separate debug file. Addresses
@@ -224,6 +234,10 @@ mod tests {
         let (symbol, offset) = symbols.at(address - image.bias).unwrap();
         assert!(symbol.name.contains("a_function_of_ours") && offset == 0, "{symbol:?}");
 
+        // Turned round here, so that it stands nowhere in the file.
+        let nowhere: Vec<u8> = b"a mark that stands nowhere".iter().rev().copied().collect();
+        let marks: [&[u8]; 2] = [b"a mark that stands here", &nowhere];
+        assert_eq!(image.mentions(&marks), [true, false]);
         let libc = images.iter().find(|i| i.name().starts_with("libc.so")).expect("a libc");
         let malloc = libc.symbols().unwrap().named("malloc").expect("malloc").address;
         let real = libc::malloc as *const () as u64;
