@@ -3,7 +3,9 @@
 //! Who is killed by SIGKILL closes its files while the signal is still pending, and then the kernel
 //! cannot write to the target any more: the breakpoint of a probe stays in its text (Linux 6.18,
 //! `uprobe_unregister`, which gives up where a fatal signal is pending). So a small process shares our
-//! table of open files, outlives us, and closes them by an ordinary end.
+//! table of open files, outlives us, and closes them by an ordinary end. Where the signal comes in the
+//! midst of switching a probe on or off, the kernel gives up all the same: that would need the
+//! switching to be done elsewhere.
 
 use std::sync::Once;
 
