@@ -14,6 +14,9 @@ pub struct Point {
 /// A series never holds more points; an hour at one a second fits with a quarter thinned.
 const MOST_POINTS: usize = 2048;
 
+/// A look stands alone between two that are at most so many seconds apart.
+const GLITCH: f64 = 6.0;
+
 /// Points in order of time. When it is full, every other one of the older half goes: what is
 /// recent stays exact, and no thinning prefers low or high values, which would look like a trend.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +60,10 @@ impl Series {
         let mut points = self.points.clone();
         for (point, near) in points.iter_mut().skip(1).zip(self.points.windows(3)) {
             let [a, b, c] = [near[0].bytes, near[1].bytes, near[2].bytes];
-            point.bytes = a.min(b).max(a.max(b).min(c));
+            // Between looks that are far apart anything may have happened.
+            if near[2].time_s - near[0].time_s <= GLITCH {
+                point.bytes = a.min(b).max(a.max(b).min(c));
+            }
         }
         Self { points }
     }

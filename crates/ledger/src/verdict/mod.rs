@@ -5,11 +5,14 @@
 //! without slowing down, and where no fall of that size was seen that could come again. Tests of
 //! significance alone are false-alarm machines: autocorrelated noise passes them.
 //!
-//! Windows of 18 s, 36 s, 72 s … are tried, so that a fast leak is seen soon and a slow one under
+//! Windows of 45 s, 68 s, 101 s … are tried, so that a fast leak is seen soon and a slow one under
 //! noise is seen in time. A short window is believed only if the longer time before it does not
-//! show growth that decays. When growth stops, the last windows stop rising, and the judgement is
-//! withdrawn.
+//! show growth that decays, and no fall after growing for as long. When growth stops for longer than
+//! it ever paused, the judgement is withdrawn. Where a watch ends before 45 s, the last word is said
+//! of what there is, from 18 s on.
 
+mod climb;
+mod evidence;
 mod judge;
 mod shape;
 mod slope;
@@ -42,8 +45,35 @@ pub enum Kind {
 pub enum Nature {
     /// Somebody holds these bytes: growth without end is a leak.
     Held,
+    /// Somebody holds these bytes, and a collector that cannot be seen frees them when it sees fit.
+    Collected,
     /// Growth is no leak, for this reason.
     Harmless(&'static str),
+}
+
+/// When a verdict is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// While the watch goes on: a judgement that comes later is better than one that is taken back.
+    Watching,
+    /// At its end: what there is to see was seen.
+    Ending,
+}
+
+/// Through so many seconds growth must go on before it is called a leak while a watch goes on: most
+/// of what fills and stops has stopped by then.
+const PATIENCE: f64 = 45.0;
+/// And through so many at the end of a watch.
+const SHORTEST: f64 = 18.0;
+/// A collector's heap grows like a leak until its first collections.
+const COLLECTION: f64 = 90.0;
+
+fn patience(nature: Nature, when: When) -> f64 {
+    match (nature, when) {
+        (Nature::Collected, _) => COLLECTION,
+        (_, When::Watching) => PATIENCE,
+        (_, When::Ending) => SHORTEST,
+    }
 }
 
 /// Shape and judgement of one series.

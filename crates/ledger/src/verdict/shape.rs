@@ -30,6 +30,6 @@ pub(crate) fn shape(window: &Window, level: f64) -> Kind {
         return if window.late_to_early() < SLOWING { Kind::WarmingUp } else { Kind::Growing };
     }
     // A curve lies off its line, which looks like noise: growth that slows down is seen in its bins.
-    let slowing = window.late_to_early() < SLOWING && window.rising_bins() >= BINS / 2;
+    let slowing = window.late_to_early() < SLOWING && window.standing_bins() < BINS / 2;
     if slowing && window.deepest < window.range / 4.0 { Kind::WarmingUp } else { Kind::Undecided }
 }

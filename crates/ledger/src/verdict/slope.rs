@@ -1,12 +1,13 @@
 //! A slope that outliers do not move, with its interval.
 //!
 //! Theil (1950) and Sen (1968): the median of the slopes of all pairs; its 95 % interval from the
-//! variance of Kendall's S (Sen 1968, equation 2.6).
+//! variance of Kendall's S (Sen 1968, equation 2.6). That variance is of independent looks; memory is
+//! not forgetful, so a rate's interval is widened as far as neighbouring residuals are alike.
 
 use crate::series::Point;
 
-/// Pairs grow with the square of the points: more than this many are thinned evenly.
-const MOST_POINTS: usize = 160;
+/// Pairs grow with the square of the points: of more than this many, the medians of neighbours speak.
+const MOST_POINTS: usize = 72;
 
 /// Bytes a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,10 +17,48 @@ pub(crate) struct Slope {
     pub high: f64,
 }
 
+/// A look's moment is known to milliseconds and bytes are counted in pages: no rate is surer.
+const SUREST: f64 = 0.005;
+
+/// The rate of what was looked at, with an interval that holds for looks that are alike.
+pub(crate) fn rate(points: &[Point]) -> Option<Slope> {
+    let points = thinned(points);
+    let slope = slope_of(&points, 1.0)?;
+    let off: Vec<f64> = points.iter().map(|p| p.bytes - slope.median * p.time_s).collect();
+    let level = median(&off);
+    let product = |a: f64, b: f64| (a - level) * (b - level);
+    let all: f64 = off.iter().map(|&o| product(o, o)).sum();
+    let neighbours: f64 = off.windows(2).map(|o| product(o[0], o[1])).sum();
+    let alike = if all > 0.0 { (neighbours / all).clamp(0.0, MOST_ALIKE) } else { 0.0 };
+    let mut slope = slope_of(&points, ((1.0 + alike) / (1.0 - alike)).sqrt())?;
+    let least = SUREST * slope.median.abs();
+    slope.low = slope.low.min(slope.median - least);
+    slope.high = slope.high.max(slope.median + least);
+    Some(slope)
+}
+
+/// More alike than this cannot be told from a trend.
+const MOST_ALIKE: f64 = 0.97;
+
 /// `None` for fewer than three points.
 pub(crate) fn theil_sen(points: &[Point]) -> Option<Slope> {
-    let step = points.len().div_ceil(MOST_POINTS).max(1);
-    let points: Vec<Point> = points.iter().copied().step_by(step).collect();
+    slope_of(&thinned(points), 1.0)
+}
+
+fn thinned(points: &[Point]) -> Vec<Point> {
+    let together = points.len().div_ceil(MOST_POINTS).max(1);
+    let middle = |near: &[Point]| {
+        let by = |value: fn(&Point) -> f64| median(&near.iter().map(value).collect::<Vec<_>>());
+        Point { time_s: by(|p| p.time_s), bytes: by(|p| p.bytes) }
+    };
+    match together {
+        1 => points.to_vec(),
+        _ => points.chunks(together).map(middle).collect(),
+    }
+}
+
+/// `wider`: how many times the deviation of independent looks.
+fn slope_of(points: &[Point], wider: f64) -> Option<Slope> {
     let n = points.len();
     if n < 3 {
         return None;
@@ -33,7 +72,7 @@ pub(crate) fn theil_sen(points: &[Point]) -> Option<Slope> {
     slopes.sort_unstable_by(f64::total_cmp);
     let n = n as f64;
     let deviation = (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt();
-    let half = 1.96 * deviation / 2.0;
+    let half = wider * 1.96 * deviation / 2.0;
     let middle = (slopes.len() - 1) as f64 / 2.0;
     let at = |rank: f64| slopes[rank.clamp(0.0, (slopes.len() - 1) as f64) as usize];
     Some(Slope {

@@ -1,16 +1,18 @@
-//! What one window of a series shows: its floor over time, its drops, its rate early and late.
+//! What one window of a series shows: its floor over time, its falls, its rate early and late.
 
 use super::slope::{median, theil_sen};
 use crate::series::{Point, span};
 
 /// The window is cut into this many equal times; the lowest value of each is the floor there.
 pub(crate) const BINS: usize = 8;
+/// So many of them may hold no look: a watch that was stopped or starved for a while.
+const MISSING: usize = 2;
 
 /// Measures of one window. All in bytes and seconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Window {
     pub seconds: f64,
-    /// The lowest point of each bin.
+    /// The lowest point of each bin that has any.
     pub floors: Vec<Point>,
     /// How far the floor rose from the first bin to the last, on a robust line.
     pub rise: f64,
@@ -26,15 +28,19 @@ pub(crate) struct Window {
     pub drops: usize,
     /// The deepest fall from any earlier value.
     pub deepest: f64,
+    middle: f64,
+    quarter: f64,
 }
 
 impl Window {
-    /// `None` where a bin would be empty: too few points for so short a time.
+    /// `None` for too few points for so short a time.
     pub fn new(points: &[Point]) -> Option<Self> {
         let seconds = span(points);
         let floors = floors(points, seconds)?;
         let slope = theil_sen(&floors)?.median;
-        let middle = floors[BINS / 2].time_s;
+        let [first, .., end] = floors[..] else { return None };
+        let start = points.first()?.time_s;
+        let middle = start + seconds / 2.0;
         let at_middle: Vec<f64> =
             floors.iter().map(|f| f.bytes - slope * (f.time_s - middle)).collect();
         let level = median(&at_middle);
@@ -47,32 +53,37 @@ impl Window {
         let (drops, deepest) = drops(points, range / 2.0);
         Some(Self {
             seconds,
-            rise: slope * (floors[BINS - 1].time_s - floors[0].time_s),
+            rise: slope * (end.time_s - first.time_s),
             // A line takes two degrees of freedom.
-            noise: (squares / (BINS - 2) as f64).sqrt(),
+            noise: (squares / (floors.len() - 2) as f64).sqrt(),
             short: level + slope * (last.time_s - middle) - last.bytes,
             floors,
             range,
             jump: points.windows(2).map(|p| p[1].bytes - p[0].bytes).fold(0.0, f64::max),
             drops,
             deepest,
+            middle,
+            quarter: start + seconds / BINS as f64,
         })
     }
 
     /// The rate late in the window as a share of the rate early in it. The first bin is left out:
     /// what a program does when it starts is no decay.
     pub fn late_to_early(&self) -> f64 {
-        let rate = |from: usize, to: usize| {
-            let (from, to) = (self.floors[from], self.floors[to]);
-            (to.bytes - from.bytes) / (to.time_s - from.time_s)
+        let from = |time: f64| self.floors.iter().find(|f| f.time_s >= time);
+        let (Some(first), Some(middle)) = (from(self.quarter), from(self.middle)) else {
+            return 0.0;
         };
-        let early = rate(1, 4);
-        if early <= 0.0 { f64::INFINITY } else { rate(4, BINS - 1) / early }
+        let last = self.floors[self.floors.len() - 1];
+        let early = (middle.bytes - first.bytes) / (middle.time_s - first.time_s);
+        let late = (last.bytes - middle.bytes) / (last.time_s - middle.time_s);
+        if early > 0.0 { late / early } else { f64::INFINITY }
     }
 
-    /// In how many bins the floor rose.
-    pub fn rising_bins(&self) -> usize {
-        self.floors.windows(2).filter(|f| f[1].bytes > f[0].bytes).count()
+    /// How often the floor did not rise from one bin to the next; a bin without a look is no rise.
+    pub fn standing_bins(&self) -> usize {
+        let rises = self.floors.windows(2).filter(|f| f[1].bytes > f[0].bytes).count();
+        BINS - 1 - rises
     }
 }
 
@@ -86,7 +97,8 @@ fn floors(points: &[Point], seconds: f64) -> Option<Vec<Point>> {
             lowest[bin] = Some(point);
         }
     }
-    lowest.into_iter().collect()
+    let floors: Vec<Point> = lowest.into_iter().flatten().collect();
+    (floors.len() >= BINS - MISSING).then_some(floors)
 }
 
 /// How often the series fell by more than `deep` from its highest since the last such fall, and

@@ -6,13 +6,23 @@ use super::line::{LayerLine, Line, Summary};
 use super::nature::{counter, halves_of, nature, whole_of};
 use super::{Counter, Limit, Observation};
 use crate::series::{Point, Series};
-use crate::verdict::{Kind, Nature, Verdict, judge};
+use crate::verdict::{Kind, Nature, Verdict, When, judge};
 
 /// The name under which the whole of RSS is judged.
 const RSS: &str = "rss";
 /// A layer is judged on its own series when it was sampled this often in the last minute.
 const ENOUGH: usize = 24;
 const RECENT: f64 = 60.0;
+/// Of a counter's growth, a layer with less than this share has no part in it,
+const SMALL_SHARE: f64 = 0.1;
+/// and one with less than this may owe it to its own noise, where it was seldom looked at.
+const FAIR_SHARE: f64 = 0.25;
+/// Where it was looked at twice only, it must be most of what grows.
+const MOST: f64 = 0.6;
+/// A layer that was looked at so few seconds ago is as it was.
+const FRESH: f64 = 3.0;
+/// A layer that follows another grows at most at this share of its rate.
+const FOLLOWS: f64 = 0.02;
 
 /// What was seen of one process so far.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +36,9 @@ pub struct History {
     /// How often the layers were sampled in full, by time.
     full: Vec<f64>,
     sampled: bool,
+    collected: bool,
+    /// The sum of what is held in each counter's layers.
+    held: BTreeMap<Counter, Series>,
 }
 
 impl History {
@@ -46,28 +59,37 @@ impl History {
         }
         self.sampled = seen.sampled;
         if seen.sampled {
+            self.collected = seen.collected;
+            self.observe_held(time_s, seen);
             self.fresh = seen.layers.keys().cloned().collect();
             self.full.retain(|at| *at >= time_s - RECENT);
             self.full.push(time_s);
         }
     }
 
-    /// Whether it is judged a leak as it stands.
-    pub fn leaks(&self) -> bool {
-        self.line(None, false).verdict.leak == Some(true)
+    /// The time of the last look.
+    pub fn time(&self) -> f64 {
+        self.rss.points().last().map_or(0.0, |p| p.time_s)
     }
 
-    /// Whether the cheap counters grow though no recent full sample says where.
-    pub fn wants_full(&self) -> bool {
-        let now = self.rss.points().last().map_or(0.0, |p| p.time_s);
-        let old = self.full.last().is_none_or(|at| now - at > RECENT / 3.0);
-        old && judge(&self.rss, Nature::Held).kind == Kind::Growing
+    /// Whether it is judged a leak as it stands.
+    pub fn leaks(&self) -> bool {
+        self.line(|| None, false).verdict.leak == Some(true)
+    }
+
+    /// Whether the cheap counters grow, and it is not known yet whether that is a leak.
+    pub fn grows_unexplained(&self) -> bool {
+        judge(&self.rss, Nature::Held, When::Watching).kind == Kind::Growing && !self.leaks()
     }
 
     /// The line of this moment.
-    pub fn line(&self, limit: Option<&Limit>, last: bool) -> Line {
-        let verdicts: Vec<(&str, Verdict)> =
-            self.names().map(|name| (name, self.judge_layer(name))).collect();
+    pub fn line(&self, limit: impl FnOnce() -> Option<Limit>, last: bool) -> Line {
+        let when = if last { When::Ending } else { When::Watching };
+        let mut verdicts: Vec<(&str, Verdict)> =
+            self.names().map(|name| (name, self.judge_layer(name, when))).collect();
+        let whole = judge(&self.rss, self.nature("anonymous"), when);
+        follow(&mut verdicts, &whole);
+        self.judge_together(&mut verdicts, when);
         let layers = verdicts
             .iter()
             .map(|(name, verdict)| LayerLine {
@@ -79,14 +101,15 @@ impl History {
             })
             .collect();
         Line {
-            time_s: self.rss.points().last().map_or(0.0, |p| p.time_s),
+            time_s: self.time(),
             pid: self.pid,
             rss_bytes: latest(&self.rss),
             counters: self.counters.iter().map(|(&name, s)| (name, latest(s))).collect(),
             sampled: self.sampled,
             unnamed: self.unnamed(),
+            collected: self.collected,
             layers,
-            verdict: self.summary(verdicts, limit),
+            verdict: self.summary(verdicts, whole, limit),
             last,
         }
     }
@@ -119,21 +142,81 @@ impl History {
         unnamed.map(|name| (name.clone(), latest(&self.layers[name]))).collect()
     }
 
-    fn judge_layer(&self, name: &str) -> Verdict {
+    fn nature(&self, name: &str) -> Nature {
+        nature(name, self.collected)
+    }
+
+    fn observe_held(&mut self, time_s: f64, seen: &Observation) {
+        // A heap that could not be split this time holds what its allocator kept, too.
+        if ["heap", "python"]
+            .iter()
+            .any(|w| seen.layers.contains_key(*w) && self.speaks_in_halves(w))
+        {
+            return;
+        }
+        let mut sums = BTreeMap::<Counter, f64>::new();
+        for (name, &bytes) in &seen.layers {
+            if let (Some(group), Nature::Held | Nature::Collected) =
+                (counter(name), self.nature(name))
+            {
+                *sums.entry(group).or_default() += bytes;
+            }
+        }
+        for (group, bytes) in sums {
+            self.held.entry(group).or_default().push(Point { time_s, bytes });
+        }
+    }
+
+    /// Where bytes are seen now in one layer, now in another, none of them grows alone: what they hold
+    /// together is judged, and charged to the one that gained most.
+    fn judge_together(&self, verdicts: &mut [(&str, Verdict)], when: When) {
+        for (&group, held) in &self.held {
+            let of_group = |name: &str| {
+                counter(name) == Some(group) && !matches!(self.nature(name), Nature::Harmless(_))
+            };
+            let mut beside = verdicts.iter_mut().filter(|(name, _)| of_group(name));
+            if beside.any(|(_, verdict)| verdict.leak == Some(true)) {
+                continue;
+            }
+            let together = judge(&held.without_glitches(), self.nature("anonymous"), when);
+            let Some(whole) = self.counters.get(&group) else { continue };
+            let together = confirmed(together, held, whole);
+            if together.leak != Some(true) {
+                continue;
+            }
+            let gain = |name: &str| {
+                let points = self.layers[name].last(together.window_s);
+                let mean =
+                    |p: &[Point]| p.iter().map(|p| p.bytes).sum::<f64>() / p.len().max(1) as f64;
+                let (early, late) = points.split_at(points.len() / 2);
+                mean(late) - mean(early)
+            };
+            let beside = verdicts.iter_mut().filter(|(name, _)| of_group(name));
+            if let Some((_, most)) = beside.max_by(|(a, _), (b, _)| gain(a).total_cmp(&gain(b))) {
+                *most = together;
+            }
+        }
+    }
+
+    fn judge_layer(&self, name: &str, when: When) -> Verdict {
         let series = &self.layers[name];
-        let own = judge(&series.without_glitches(), nature(name));
+        let own = judge(&series.without_glitches(), self.nature(name), when);
         let shared = counter(name).and_then(|c| self.counters.get(&c));
+        let own = match shared {
+            Some(whole) => confirmed(own, series, whole),
+            None => own,
+        };
         match shared {
             Some(whole) if series.last(RECENT).len() < ENOUGH.min(whole.last(RECENT).len()) => {
-                self.share_of(name, series, whole).unwrap_or(own)
+                self.share_of(name, series, whole, when).unwrap_or(own)
             }
             _ => own,
         }
     }
 
     /// The shape of the counter, for the layer that moved it; `None` where too little is known.
-    fn share_of(&self, name: &str, series: &Series, whole: &Series) -> Option<Verdict> {
-        let mut verdict = judge(whole, nature(name));
+    fn share_of(&self, name: &str, series: &Series, whole: &Series, when: When) -> Option<Verdict> {
+        let mut verdict = judge(whole, self.nature(name), when);
         let group = counter(name)?;
         // Rates, not gains: the last look at one layer may be older than that at another. Of the same
         // half that the rate is of: what a program took when it started is another mixture.
@@ -148,47 +231,86 @@ impl History {
         let beside = self.names().filter(|other| counter(other) == Some(group));
         let all: f64 = beside.filter_map(|other| gain(&self.layers[other])).sum();
         let share = gain(series)? / all.max(f64::MIN_POSITIVE);
-        if share < 0.1 {
+        if share < SMALL_SHARE {
             verdict.kind = Kind::Flat;
             verdict.leak = Some(false);
             verdict.why = "what grows beside it is another layer".into();
+        } else if verdict.leak == Some(true)
+            && match series.last(verdict.window_s + RECENT / 2.0).len() {
+                0 | 1 => true,
+                2 => share < MOST,
+                _ => share < FAIR_SHARE,
+            }
+        {
+            verdict.leak = None;
+            verdict.why = "its layer was looked at too rarely to know that it is what grows".into();
         }
         verdict.bytes_per_s = verdict.bytes_per_s.map(|rate| rate * share);
         verdict.interval = verdict.interval.map(|[low, high]| [low * share, high * share]);
         Some(verdict)
     }
 
-    fn summary(&self, mut layers: Vec<(&str, Verdict)>, limit: Option<&Limit>) -> Summary {
+    fn summary(
+        &self,
+        mut layers: Vec<(&str, Verdict)>,
+        whole: Verdict,
+        limit: impl FnOnce() -> Option<Limit>,
+    ) -> Summary {
         layers.sort_by(|(_, a), (_, b)| rate(b).total_cmp(&rate(a)));
         let first = |wanted: &dyn Fn(&Verdict) -> bool| {
             layers.iter().find(|(_, verdict)| wanted(verdict)).cloned()
         };
-        let whole = judge(&self.rss, Nature::Held);
-        let (layer, verdict) = first(&|v| v.leak == Some(true))
+        let (layer, mut verdict) = first(&|v| v.leak == Some(true))
             .or_else(|| first(&|v| v.leak.is_none() && rate(v) > 0.0 && moved(v)))
             .or_else(|| first(&|v| v.leak == Some(false) && v.kind == Kind::Growing))
             .map_or((None, whole), |(layer, verdict)| (Some(layer), verdict));
         // Where no layer can be seen, the whole is all there is to name.
         let named = layer.or(self.full.is_empty().then_some(RSS));
         // What no layer confirms is not said of the whole.
-        let leak = match (layer, verdict.leak) {
-            (None, Some(true)) if !self.full.is_empty() => None,
-            (_, leak) => leak,
-        };
+        if layer.is_none() && verdict.leak == Some(true) && !self.full.is_empty() {
+            verdict.leak = None;
+            verdict.why = "resident memory grows, but no layer shows yet that it is held".into();
+        }
         // A rate whose interval holds 0 fills nothing.
         let grows = verdict.interval.is_some_and(|[low, _]| low > 0.0) && rate(&verdict) > 0.0;
-        let oom = limit.filter(|_| grows);
+        let oom = if grows { limit() } else { None };
         Summary {
             kind: verdict.kind,
-            leak,
+            leak: verdict.leak,
             layer: named.map(str::to_owned),
             bytes_per_s: verdict.bytes_per_s.map(f64::round),
             interval: verdict.interval.map(|[low, high]| [low.round(), high.round()]),
-            oom_in_s: oom.map(|l| (l.headroom_bytes as f64 / rate(&verdict)).round()),
-            limit: oom.map(|l| l.name.clone()),
+            oom_in_s: oom.as_ref().map(|l| (l.headroom_bytes as f64 / rate(&verdict)).round()),
+            limit: oom.map(|l| l.name),
             window_s: verdict.window_s,
             why: verdict.why,
         }
+    }
+}
+
+/// A layer's growth up to its last look is believed as long as the counter that holds it goes on.
+fn confirmed(verdict: Verdict, layer: &Series, whole: &Series) -> Verdict {
+    let (Some(looked), Some(now)) = (layer.points().last(), whole.points().last()) else {
+        return verdict;
+    };
+    let age = now.time_s - looked.time_s;
+    if verdict.leak != Some(true) || age < FRESH {
+        return verdict;
+    }
+    let gained = now.bytes - whole.last(age).first().map_or(0.0, |then| then.bytes);
+    if gained >= FAIR_SHARE * rate(&verdict) * age {
+        return verdict;
+    }
+    let why = format!("not seen to grow in the last {age:.0} s, since its layer was looked at");
+    Verdict { leak: None, why, ..verdict }
+}
+
+/// Page tables are as large as what is mapped demands: their growth is no news beside it.
+fn follow(verdicts: &mut [(&str, Verdict)], whole: &Verdict) {
+    let tables = verdicts.iter_mut().find(|(name, _)| *name == "page_tables");
+    if let Some((_, verdict)) = tables.filter(|(_, v)| rate(v) <= FOLLOWS * rate(whole)) {
+        verdict.leak = Some(false);
+        verdict.why = "page tables follow what is mapped".into();
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Line {
     /// time, and the rows of the halves are as they were last; or the halves, likewise.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unnamed: BTreeMap<String, u64>,
+    /// Whether a collector that cannot be seen frees its anonymous memory: growth is watched longer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub collected: bool,
     /// Its layers, and what it has beyond RSS.
     pub layers: Vec<LayerLine>,
     /// The verdict on the whole.

@@ -8,6 +8,7 @@
 //! observations come from, so that a replay judges as a live watch does. [`Watcher`] makes
 //! observations of living processes; [`Replay`] reads them from a file.
 
+mod csv;
 mod history;
 mod limit;
 mod line;

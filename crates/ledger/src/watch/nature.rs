@@ -3,8 +3,9 @@
 use super::Counter;
 use crate::verdict::Nature;
 
-/// Whether growth of a layer, by its name in outputs, can be a leak.
-pub(crate) fn nature(layer: &str) -> Nature {
+/// Whether growth of a layer, by its name in outputs, can be a leak; `collected`: whether a collector
+/// frees the process's anonymous memory.
+pub(crate) fn nature(layer: &str, collected: bool) -> Nature {
     Nature::Harmless(match layer {
         "code" => {
             "pages of programs and libraries are read in as they are used, and can be dropped"
@@ -16,6 +17,7 @@ pub(crate) fn nature(layer: &str) -> Nature {
         "python_free" => "free memory that CPython's arenas keep",
         "huge_page_slack" => "huge pages round sparse memory up: not data of the program",
         "swap" => "memory that was moved out of RSS, not new memory",
+        "anonymous" if collected => return Nature::Collected,
         _ => return Nature::Held,
     })
 }

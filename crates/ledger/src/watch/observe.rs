@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use plumb_target::{Error, Process};
 use serde::{Deserialize, Serialize};
 
+use super::nature::halves_of;
 use crate::{Depth, Sample};
 
 /// The kernel's own split of RSS.
@@ -30,7 +31,13 @@ pub struct Observation {
     pub layers: BTreeMap<String, f64>,
     /// Whether all layers were looked at.
     pub sampled: bool,
+    /// Whether a collector that cannot be seen frees its anonymous memory.
+    pub collected: bool,
 }
+
+/// How a sample tells of the runtimes whose collectors let a heap grow for long before they free any
+/// of it. Go's collector starts at 4 MB and is none of them.
+const COLLECTORS: [&str; 3] = ["the heap of the JVM", "the heap of V8", "the heap of .NET"];
 
 /// Kinds that the cheap counters give too.
 pub(super) const CHEAP: [&str; 2] = ["page_tables", "swap"];
@@ -42,11 +49,13 @@ impl Observation {
     /// Vanished or zombie: there is no memory to count.
     pub fn cheap(process: &Process) -> Result<Self, Error> {
         let status = process.status()?;
-        if !process.is_alive() {
+        let rss = status.rss_anon + status.rss_file + status.rss_shmem;
+        // One that is about to end has given its memory back already.
+        if rss == 0 || !process.is_alive() {
             return Err(Error::Vanished { pid: process.pid() });
         }
         Ok(Self {
-            rss: (status.rss_anon + status.rss_file + status.rss_shmem) as f64,
+            rss: rss as f64,
             counters: [
                 (Counter::Anonymous, status.rss_anon as f64),
                 (Counter::Files, status.rss_file as f64),
@@ -58,7 +67,7 @@ impl Observation {
                 .into_iter()
                 .zip([status.vm_pte as f64, status.vm_swap as f64])
                 .collect(),
-            sampled: false,
+            ..Self::default()
         })
     }
 
@@ -82,6 +91,20 @@ impl Observation {
             if let Some(bytes) = beyond.bytes {
                 self.layers.insert(beyond.kind.name().to_owned(), bytes as f64);
             }
+        }
+        self.collected =
+            sample.notes.iter().any(|note| COLLECTORS.iter().any(|c| note.starts_with(c)));
+        self.one_name_each();
+    }
+
+    /// A heap that moved under the walk is in part split and in part not: halves that lack a part
+    /// would fall and rise from look to look, so such a look knows only the whole.
+    fn one_name_each(&mut self) {
+        for whole in ["heap", "python"] {
+            let bytes = self.layers.remove(whole).filter(|bytes| *bytes > 0.0);
+            let (Some(bytes), Some(halves)) = (bytes, halves_of(whole)) else { continue };
+            let split: f64 = halves.iter().filter_map(|half| self.layers.remove(*half)).sum();
+            self.layers.insert(whole.to_owned(), bytes + split);
         }
     }
 }

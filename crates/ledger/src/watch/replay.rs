@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
+use super::csv::Columns;
 use super::nature::{halves_of, whole_of};
 use super::observe::CHEAP;
 use super::{History, Line, Observation};
@@ -10,8 +11,11 @@ use super::{History, Line, Observation};
 /// Why a file cannot be replayed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// A line is neither JSON of a record nor two numbers.
-    #[error("line {number}: expected a record of `plumb watch` or `time,bytes`, got {text:?}")]
+    /// A line is neither JSON of a record nor a row of time and bytes.
+    #[error(
+        "line {number}: expected a record of `plumb watch`, or time and bytes (`time_s,rss_bytes`), \
+         got {text:?}"
+    )]
     Line {
         /// Counted from 1.
         number: usize,
@@ -21,6 +25,9 @@ pub enum ReplayError {
     /// The file has no observation.
     #[error("nothing to replay: the file holds no observation")]
     Empty,
+    /// Time never goes on.
+    #[error("the times do not rise: sort the rows by time, oldest first")]
+    Backwards,
     /// The file cannot be read.
     #[error("cannot read the record: {0}")]
     Io(#[from] std::io::Error),
@@ -31,6 +38,9 @@ pub enum ReplayError {
 pub struct Replay {
     histories: BTreeMap<u32, History>,
     first: Option<f64>,
+    columns: Option<Columns>,
+    rows: usize,
+    latest: f64,
 }
 
 impl Replay {
@@ -46,63 +56,90 @@ impl Replay {
         let mut replay = Self::default();
         for (index, text) in input.lines().enumerate() {
             let text = text?;
-            let (pid, time, seen) = match parse(&text) {
-                Some(parsed) => parsed,
-                // A header of names, or an empty line.
-                None if text.trim().is_empty() || (index == 0 && !text.starts_with('{')) => {
-                    continue;
-                }
-                None => {
-                    let text = text.chars().take(80).collect();
-                    return Err(ReplayError::Line { number: index + 1, text });
-                }
-            };
+            let text = text.trim_start_matches('\u{feff}');
+            let Some((pid, time, seen)) = replay.parse(index + 1, text)? else { continue };
             // A record counts from its watch's start; another tool's clock has any origin.
             let origin = if text.starts_with('{') { 0.0 } else { time };
             let begun = *replay.first.get_or_insert(origin);
+            replay.rows += 1;
+            replay.latest = replay.latest.max(time - begun);
             let history = replay.histories.entry(pid).or_insert_with(|| History::new(pid));
             history.observe(time - begun, &seen);
             if let Some(look) = &mut look {
-                look(&history.line(None, false));
+                look(&history.line(|| None, false));
             }
+        }
+        if replay.rows > 2 && replay.latest <= 0.0 {
+            return Err(ReplayError::Backwards);
         }
         if replay.histories.is_empty() {
             return Err(ReplayError::Empty);
         }
-        Ok(replay.histories.values().map(|history| history.line(None, true)).collect())
+        Ok(replay.histories.values().map(|history| history.line(|| None, true)).collect())
     }
 }
 
-fn parse(text: &str) -> Option<(u32, f64, Observation)> {
-    if text.trim_start().starts_with('{') {
-        let line: Line = serde_json::from_str(text).ok()?;
-        let unnamed = &line.unnamed;
-        // A row is old where its other name was seen.
-        let old = |name: &str| {
-            whole_of(name).is_some_and(|whole| unnamed.contains_key(whole))
-                || halves_of(name).is_some_and(|[half, _]| unnamed.contains_key(half))
+impl Replay {
+    /// What one line saw; `None` for a head, a comment, an empty line or a missing value.
+    fn parse(
+        &mut self,
+        number: usize,
+        text: &str,
+    ) -> Result<Option<(u32, f64, Observation)>, ReplayError> {
+        let fault = || {
+            let text = text.chars().take(80).collect();
+            ReplayError::Line { number, text }
         };
-        let layers = line
-            .layers
-            .iter()
-            .map(|row| (&row.layer, row.resident_bytes))
-            .filter(|(name, _)| line.sampled || CHEAP.contains(&name.as_str()))
-            .filter(|(name, _)| !old(name))
-            .chain(unnamed.iter().map(|(name, &bytes)| (name, bytes)))
-            .map(|(name, bytes)| (name.clone(), bytes as f64))
-            .collect();
-        let counters = line.counters.into_iter().map(|(name, bytes)| (name, bytes as f64));
-        let seen = Observation {
-            rss: line.rss_bytes as f64,
-            counters: counters.collect(),
-            layers,
-            sampled: line.sampled,
+        if text.starts_with('{') {
+            return recorded(text).map(Some).ok_or_else(fault);
+        }
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let row = match &self.columns {
+            Some(columns) => columns.row(text),
+            // The first line is a row, or names the columns.
+            None => Columns::plain().row(text),
         };
-        return Some((line.pid, line.time_s, seen));
+        match row {
+            Ok(row) => {
+                self.columns.get_or_insert_with(Columns::plain);
+                let seen = |rss| Observation { rss, ..Observation::default() };
+                Ok(row.map(|(pid, time, rss)| (pid, time, seen(rss))))
+            }
+            Err(()) if self.columns.is_none() || text.starts_with('#') => {
+                self.columns.get_or_insert_with(|| Columns::of_head(text));
+                Ok(None)
+            }
+            Err(()) => Err(fault()),
+        }
     }
-    let mut numbers = text.split([',', ';', '\t', ' ']).filter(|cell| !cell.trim().is_empty());
-    let mut number = || numbers.next()?.trim().trim_matches('"').parse::<f64>().ok();
-    let (time, rss) = (number()?, number()?);
-    (time.is_finite() && rss.is_finite())
-        .then(|| (0, time, Observation { rss, ..Observation::default() }))
+}
+
+fn recorded(text: &str) -> Option<(u32, f64, Observation)> {
+    let line: Line = serde_json::from_str(text).ok()?;
+    let unnamed = &line.unnamed;
+    // A row is old where its other name was seen.
+    let old = |name: &str| {
+        whole_of(name).is_some_and(|whole| unnamed.contains_key(whole))
+            || halves_of(name).is_some_and(|[half, _]| unnamed.contains_key(half))
+    };
+    let layers = line
+        .layers
+        .iter()
+        .map(|row| (&row.layer, row.resident_bytes))
+        .filter(|(name, _)| line.sampled || CHEAP.contains(&name.as_str()))
+        .filter(|(name, _)| !old(name))
+        .chain(unnamed.iter().map(|(name, &bytes)| (name, bytes)))
+        .map(|(name, bytes)| (name.clone(), bytes as f64))
+        .collect();
+    let counters = line.counters.into_iter().map(|(name, bytes)| (name, bytes as f64));
+    let seen = Observation {
+        rss: line.rss_bytes as f64,
+        counters: counters.collect(),
+        layers,
+        sampled: line.sampled,
+        collected: line.collected,
+    };
+    Some((line.pid, line.time_s, seen))
 }

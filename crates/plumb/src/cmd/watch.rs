@@ -130,8 +130,8 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
                     watcher.troubles().iter().for_each(|error| eprintln!("plumb watch: {error}"));
                     if !args.json { changes.tell(&lines); }
                 }
-                if let Some(page) = &page { page.update(&lines); }
                 let cost = watcher.cost();
+                if let Some(page) = &page { page.update(&lines, cost); }
                 if let Some(screen) = &mut screen && screen.draw(&lines, cost)? { break }
                 if watcher.is_over() && child.is_none() { break }
             }
@@ -141,7 +141,7 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
     watcher.troubles().iter().for_each(|error| eprintln!("plumb watch: {error}"));
     let mut lines = watcher.finish().unwrap_or_default();
     if let Some(pid) = pid.filter(|_| lines.is_empty()) {
-        lines.push(History::new(pid).line(None, true));
+        lines.push(History::new(pid).line(|| None, true));
     }
     if let Some(record) = &mut record {
         for line in &lines {

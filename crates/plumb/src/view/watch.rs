@@ -19,8 +19,13 @@ use super::size;
 
 /// How many looks are kept for a sparkline: a wide terminal's.
 const WIDTH: usize = 200;
-/// Rows of a process above its layers: what it is, and the verdict in at most two.
+/// Rows of a process above its layers: what it is, and the verdict in two; in four where it is narrow.
 const HEAD: u16 = 3;
+const NARROW_HEAD: u16 = 5;
+/// Columns of a table with shapes and sparklines, of one without either, and below which it is so.
+const TABLE: u16 = 57;
+const NARROW_TABLE: u16 = 44;
+const NARROW: u16 = 72;
 /// Layers that are smaller and do not grow are left out.
 const WORTH_A_ROW: u64 = 256 << 10;
 
@@ -72,22 +77,30 @@ impl Drop for Screen {
 type Past = BTreeMap<(u32, String), VecDeque<u64>>;
 
 fn draw(frame: &mut Frame<'_>, lines: &[Line], past: &Past, cost: f64) {
-    let heights = lines.iter().map(|line| Constraint::Length(rows(line).count() as u16 + HEAD + 1));
+    let narrow = frame.area().width < NARROW;
+    let (head_rows, columns) = if narrow { (NARROW_HEAD, NARROW_TABLE) } else { (HEAD, TABLE) };
+    let height = |line| Constraint::Length(rows(line).count() as u16 + head_rows + 1);
+    let heights = lines.iter().map(height);
     let areas = Layout::vertical(heights.chain([Constraint::Min(1)])).split(frame.area());
     for (line, &area) in lines.iter().zip(areas.iter()) {
         let [head, body] =
-            Layout::vertical([Constraint::Length(HEAD), Constraint::Min(0)]).areas(area);
+            Layout::vertical([Constraint::Length(head_rows), Constraint::Min(0)]).areas(area);
         frame.render_widget(Text::from(headline(line)).bold(), head);
         let [_, verdict_area] =
-            Layout::vertical([Constraint::Length(1), Constraint::Length(HEAD - 1)]).areas(head);
+            Layout::vertical([Constraint::Length(1), Constraint::Length(head_rows - 1)])
+                .areas(head);
         let verdict = Paragraph::new(sentence(&line.verdict))
             .wrap(Wrap { trim: true })
             .fg(colour(line.verdict.leak));
         frame.render_widget(verdict, verdict_area);
         let [table, sparks] =
-            Layout::horizontal([Constraint::Length(57), Constraint::Min(10)]).areas(body);
+            Layout::horizontal([Constraint::Length(columns), Constraint::Min(0)]).areas(body);
         let widths = [18, 11, 13, 10].map(Constraint::Length);
+        let widths = &widths[..if narrow { 3 } else { 4 }];
         frame.render_widget(Table::new(rows(line).map(row), widths), table);
+        if narrow {
+            continue;
+        }
         for (index, layer) in rows(line).enumerate() {
             let y = sparks.y + index as u16;
             if y < sparks.bottom() {

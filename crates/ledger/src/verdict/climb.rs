@@ -1,0 +1,135 @@
+//! How a series climbed: what it kept of each gain, how long it stood still, after how long it fell.
+
+use crate::series::Point;
+
+/// What of a window's growth was kept to its end, step by step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Climb {
+    /// How long it was looked at.
+    pub seconds: f64,
+    /// Growth that was never given back.
+    pub kept: f64,
+    /// The largest step of it.
+    pub step: f64,
+    /// The longest time, before the last step, in which less than a twentieth of it was gained.
+    pub pause: f64,
+    /// The same between two steps: not counting the time before the first.
+    pub gap: f64,
+    /// The time since the last step.
+    pub since: f64,
+    /// What was kept late as a share of what was kept early, start aside.
+    pub late_to_early: f64,
+}
+
+/// Steps smaller than this share of the whole are no steps.
+const SHARE: f64 = 0.05;
+
+impl Climb {
+    /// `None` where nothing was kept.
+    pub fn new(points: &[Point]) -> Option<Self> {
+        // What lies below every later value was kept.
+        let mut floor = points.to_vec();
+        for i in (1..floor.len()).rev() {
+            floor[i - 1].bytes = floor[i - 1].bytes.min(floor[i].bytes);
+        }
+        let (first, last) = (*floor.first()?, *floor.last()?);
+        let kept = last.bytes - first.bytes;
+        if kept <= 0.0 {
+            return None;
+        }
+        let (mut pause, mut gap, mut at) = (0.0_f64, 0.0_f64, first);
+        for point in &floor {
+            if point.bytes - at.bytes >= SHARE * kept {
+                let stood = point.time_s - at.time_s;
+                gap = gap.max(if at.time_s > first.time_s { stood } else { 0.0 });
+                pause = pause.max(stood);
+                at = *point;
+            }
+        }
+        let seconds = last.time_s - first.time_s;
+        let level = |part: f64| {
+            let until = first.time_s + part * seconds;
+            floor[floor.partition_point(|p| p.time_s <= until).max(1) - 1].bytes
+        };
+        let (early, late) = (level(0.5625) - level(0.125), last.bytes - level(0.5625));
+        Some(Self {
+            seconds,
+            kept,
+            step: floor.windows(2).map(|p| p[1].bytes - p[0].bytes).fold(0.0, f64::max),
+            pause,
+            gap,
+            since: last.time_s - at.time_s,
+            late_to_early: if early > 0.0 { late / early } else { f64::INFINITY },
+        })
+    }
+}
+
+/// A fall that gave back growth.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fall {
+    /// When it was at its lowest.
+    pub at: f64,
+    /// For how long that had grown which it gave back.
+    pub grew: f64,
+}
+
+/// Every fall by more than `deep` from what was highest since the one before.
+pub(crate) fn falls(points: &[Point], deep: f64) -> Vec<Fall> {
+    let mut falls = Vec::<Fall>::new();
+    // The highest since the last fall; while it falls on, the top of the fall and when it was last as
+    // low as now before that.
+    let (mut peak, mut falling) = (0, None::<(usize, usize)>);
+    for (index, point) in points.iter().enumerate() {
+        if let (Some((top, from)), Some(fall)) = (&mut falling, falls.last_mut()) {
+            if point.bytes <= points[peak].bytes {
+                // `peak` is the lowest while it falls.
+                (peak, fall.at) = (index, point.time_s);
+                while *from > 0 && points[*from - 1].bytes > point.bytes {
+                    *from -= 1;
+                }
+                fall.grew = points[*top].time_s - points[*from].time_s;
+            } else if point.bytes - points[peak].bytes > deep {
+                // It has begun to grow again.
+                (peak, falling) = (index, None);
+            }
+        } else if point.bytes >= points[peak].bytes {
+            peak = index;
+        } else if points[peak].bytes - point.bytes > deep {
+            let mut from = peak;
+            while from > 0 && points[from - 1].bytes > point.bytes {
+                from -= 1;
+            }
+            let grew = points[peak].time_s - points[from].time_s;
+            falls.push(Fall { at: point.time_s, grew });
+            falling = Some((peak, from));
+            peak = index;
+        }
+    }
+    falls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(values: &[f64]) -> Vec<Point> {
+        let point = |(at, &bytes): (usize, &f64)| Point { time_s: at as f64, bytes };
+        values.iter().enumerate().map(point).collect()
+    }
+
+    #[test]
+    fn what_was_kept_and_how_long_it_stood() {
+        let climb =
+            Climb::new(&points(&[0.0, 9.0, 0.0, 4.0, 4.0, 4.0, 8.0, 8.0])).expect("a climb");
+        assert_eq!((climb.kept, climb.step, climb.gap, climb.since), (8.0, 4.0, 3.0, 1.0));
+        assert!(Climb::new(&points(&[3.0, 2.0, 3.0, 2.0])).is_none());
+    }
+
+    #[test]
+    fn a_fall_gives_back_all_the_growth_down_to_its_lowest() {
+        let fell = falls(&points(&[0.0, 2.0, 4.0, 6.0, 8.0, 5.0, 6.0, 3.0, 1.0, 2.0, 9.0]), 2.5);
+        assert_eq!(fell.len(), 1, "{fell:?}");
+        assert_eq!((fell[0].at, fell[0].grew), (8.0, 3.0));
+        assert!(falls(&points(&[5.0, 4.0, 5.0, 4.0]), 2.0).is_empty());
+    }
+}

@@ -1,0 +1,153 @@
+//! What it takes to call growth a leak.
+
+use super::climb::{Climb, falls};
+use super::shape::{CLEAR, SLOWING, SMALLEST};
+use super::window::Window;
+use super::{Nature, SHORTEST, When};
+use crate::series::{Point, Series};
+
+/// A leak is at least this much within its window.
+const LEAST_RISE: f64 = 5.0 * SMALLEST;
+/// Each window that is tried is longer than the one before by this factor.
+const LONGER: f64 = 1.5;
+/// Growth has stopped where the last value is this share of the rise below the line.
+const SHORT_OF_LINE: f64 = 0.08;
+/// What remains after a fall is known when this many lie in the window: autocorrelated noise rises
+/// between a few by chance.
+const ENOUGH_FALLS: usize = 6;
+/// Growth that goes on has no pause longer than this share of its window.
+const LONGEST_PAUSE: f64 = 0.34;
+/// What fell back after growing for some time is believed when it has grown so many times longer.
+const AGAIN: f64 = 1.5;
+/// Growth in steps is no leak before there were so many, as the share of the largest: of what it
+/// takes while a watch goes on, and at its end.
+const LARGEST_STEP: [f64; 2] = [0.22, 0.3];
+
+/// What early and late are: the parts of a window that are compared.
+const PART: f64 = 0.4375;
+/// While there is time to see more, growth that slows down this little may be a warm-up.
+const SLOWING_EARLY: f64 = 0.85;
+/// How long that is worth waiting for, in seconds.
+const EARLY: f64 = 90.0;
+
+/// The longest window that leaks, in seconds: its rate is the surest.
+pub(crate) fn leaking_window(series: &Series, nature: Nature, when: When) -> Option<f64> {
+    let span = series.span();
+    let (mut seconds, mut longest) = (super::patience(nature, when), None);
+    while seconds <= span {
+        if leaks(series, seconds, when) {
+            longest = Some(seconds);
+        }
+        // The whole span is the last try, so that no evidence lies unused.
+        seconds = if seconds < span { (seconds * LONGER).min(span) } else { f64::INFINITY };
+    }
+    longest
+}
+
+fn leaks(series: &Series, seconds: f64, when: When) -> bool {
+    let points = series.last(seconds);
+    let Some(window) = Window::new(points) else { return false };
+    let Some(climb) = Climb::new(points) else { return false };
+    if window.rise < LEAST_RISE || climb.kept < LEAST_RISE {
+        return false;
+    }
+    let slowing = match when {
+        When::Watching if seconds < EARLY => SLOWING_EARLY,
+        _ => SLOWING,
+    };
+    // A walk without drift rises to twelve times its deepest fall once in e^12 tries: whatever the
+    // noise, such a climb is none of its making, and need not be straight.
+    let rises = match climb.kept > CLEAR * window.deepest {
+        true => climbs(&climb, when, slowing),
+        // Chance passes quickly.
+        false => {
+            rises_under_noise(&window, &climb) && (when == When::Ending || rose_before(points))
+        }
+    };
+    rises && !decayed(series, seconds) && !may_fall(series, &window)
+}
+
+fn climbs(climb: &Climb, when: When, slowing: f64) -> bool {
+    let step = climb.step / climb.kept;
+    let most = LARGEST_STEP[usize::from(when == When::Ending)];
+    step <= most
+        && climb.pause <= LONGEST_PAUSE * climb.seconds
+        && climb.late_to_early >= slowest(slowing, step)
+        && climb.since <= 1.5 * climb.gap + 1.0
+}
+
+/// Whether the window rose likewise without its last eighth.
+fn rose_before(points: &[Point]) -> bool {
+    let seconds = crate::series::span(points);
+    let until = points.last().map_or(0.0, |p| p.time_s) - seconds / 8.0;
+    let before = &points[..points.partition_point(|p| p.time_s <= until)];
+    match (Window::new(before), Climb::new(before)) {
+        (Some(window), Some(climb)) => {
+            climb.kept > CLEAR * window.deepest || rises_under_noise(&window, &climb)
+        }
+        _ => false,
+    }
+}
+
+/// How slow, compared with its early part, the late part of growth may be: of few equal steps one part
+/// may hold one more than the other. `step`: the largest as a share of all.
+fn slowest(slowing: f64, step: f64) -> f64 {
+    let each = (PART / step).floor();
+    if each.is_finite() { slowing.min(each / (each + 1.0) - 0.01) } else { slowing }
+}
+
+fn rises_under_noise(window: &Window, climb: &Climb) -> bool {
+    // Under noise or a sawtooth the floor must have risen by a fair part of all that moved, and a few
+    // big steps must be outlived by a longer window.
+    window.rise > CLEAR * window.noise
+        && window.late_to_early() >= SLOWING
+        && window.short < SHORT_OF_LINE * window.rise
+        && window.standing_bins() <= 1
+        && window.rise >= window.range / 3.0
+        && climb.step <= climb.kept / 3.0
+}
+
+/// Whether a longer time shows growth that slows down: late in a logarithm, each minute is a line.
+fn decayed(series: &Series, seconds: f64) -> bool {
+    let span = series.span();
+    let longer = std::iter::successors(Some(LONGER * seconds), |s| Some(LONGER * s));
+    let whole = std::iter::once(span).filter(|s| *s > 1.1 * seconds);
+    longer.take_while(|s| *s < span).chain(whole).any(|seconds| {
+        Window::new(series.last(seconds)).is_some_and(|window| {
+            window.standing_bins() <= 2
+                && window.late_to_early() < slowest(SLOWING, window.jump / window.rise)
+        })
+    })
+}
+
+/// Whether a fall as deep as half of this rise may come again: too few lie in the window to know
+/// what remains after one, or it fell before after growing for as long.
+fn may_fall(series: &Series, window: &Window) -> bool {
+    let falls = falls(series.points(), window.rise / 2.0);
+    let Some(last) = falls.last() else { return false };
+    let now = series.points().last().map_or(0.0, |p| p.time_s);
+    match falls.iter().filter(|fall| fall.at >= now - window.seconds).count() {
+        0 => {
+            let longest = falls.iter().map(|fall| fall.grew).fold(0.0, f64::max);
+            now - last.at < AGAIN * longest
+        }
+        few => few < ENOUGH_FALLS,
+    }
+}
+
+/// How long nothing must have grown for growth to be over.
+pub(crate) fn quiet_time(span: f64) -> f64 {
+    (span / 3.0).clamp(SHORTEST / 3.0, 60.0)
+}
+
+/// Whether the last third (at most a minute of it) did not grow, nor did it pause for as long before.
+pub(crate) fn growth_is_over(series: &Series) -> bool {
+    if Climb::new(series.points()).is_some_and(|c| c.kept > SMALLEST && c.since < AGAIN * c.gap) {
+        return false;
+    }
+    let recent = series.last(quiet_time(series.span()));
+    let (Some(first), Some(last)) = (recent.first(), recent.last()) else { return false };
+    let lowest_late = recent[recent.len() / 2..].iter().map(|p| p.bytes).fold(f64::MAX, f64::min);
+    let small = (SMALLEST / 4.0).max(last.bytes / 400.0);
+    recent.len() >= 4 && lowest_late - first.bytes < small && last.bytes - first.bytes < small
+}
