@@ -128,7 +128,7 @@ mod tests {
         for time in 0..2000 {
             samples.given(time % 100 * 64, 64, 0, CACHE, time);
             if time % 10 == 0 {
-                samples.given(1 << 20 | time * 64, 64, 0, LEAK, time);
+                samples.given((1 << 20) + time * 64, 64, 0, LEAK, time);
             }
         }
         let kept: HashMap<StackId, Kept> =

@@ -356,7 +356,9 @@ impl Tracer {
         let Some(image) = self.images.get_mut(&event.space) else { return UNKNOWN };
         let mut native = Vec::with_capacity(unwound.pcs.len());
         for (i, pc) in unwound.pcs.iter().enumerate() {
-            native.push(match image.space.place(*pc, i > 0) {
+            // Where an allocation is seen, its function has just returned.
+            let is_return = i > 0 || event.kind == Kind::Alloc;
+            native.push(match image.space.place(*pc, is_return) {
                 Some(place) => Code::Placed(place),
                 None => self
                     .jit
