@@ -3,16 +3,15 @@
 //!
 //! Which functions, and where they must not be probed, [`crate::allocators`] knows.
 
-use std::num::NonZeroU32;
-use std::thread::JoinHandle;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeLinkId, UProbeScope};
 use plumb_target::{Memory, Process, ReadMemory};
 
 use crate::Error;
 use crate::account::StackId;
 use crate::allocators::{self, Allocators, refusal};
+use crate::keeper::{Keeper, Link};
 use crate::probe::Probe;
 use crate::samples::{Fate, Kept, Sample, Samples};
 
@@ -25,9 +24,8 @@ pub const BURST: Duration = Duration::from_millis(4);
 pub struct Bursts {
     process: Process,
     allocators: Allocators,
-    links: Vec<(&'static str, UProbeLinkId)>,
-    /// Takes the last burst's probes off.
-    ending: Option<JoinHandle<()>>,
+    keeper: Keeper,
+    links: Vec<Link>,
     samples: Samples,
     /// The target made probed text writable: never again.
     refused: bool,
@@ -41,11 +39,12 @@ impl Bursts {
     pub fn new(process: &Process, probe: &mut Probe) -> Result<Self, Error> {
         let allocators = allocators::find(process)?;
         probe.load_bursts()?;
+        let keeper = Keeper::start().map_err(|e| refusal("malloc", &e.to_string()))?;
         Ok(Self {
             process: *process,
             allocators,
+            keeper,
             links: Vec::new(),
-            ending: None,
             samples: Samples::default(),
             refused: false,
         })
@@ -79,55 +78,40 @@ impl Bursts {
     }
 
     fn place(&mut self, probe: &mut Probe) -> Result<(), Error> {
-        let pid = NonZeroU32::new(self.pid()).ok_or_else(|| refusal("malloc", "no pid"))?;
+        let pid = self.pid();
         // Returns first: an entry without its return would leave a size behind.
         let programs = self.allocators.points.iter().flat_map(|p| {
-            [Some(p.leave), p.entry].into_iter().flatten().map(move |name| (name, p))
+            let entry = p.entry.map(|name| (name, false, p));
+            [Some((p.leave, true, p)), entry].into_iter().flatten()
         });
-        for (program, point) in programs {
-            let link = probe
-                .uprobe(program)?
-                .attach(
-                    UProbeAttachLocation::AbsoluteOffset(point.offset),
-                    &point.path,
-                    UProbeScope::OneProcess(pid),
-                )
-                .map_err(|e| refusal(program, &e.to_string()))?;
-            self.links.push((program, link));
+        for (name, at_return, point) in programs {
+            let program = probe.uprobe(name)?.fd().map_err(|e| refusal(name, &e.to_string()))?;
+            let place = (point.path.as_path(), point.offset);
+            let link = self.keeper.on(program.as_fd(), place, at_return, pid);
+            self.links.push(link.map_err(|e| refusal(name, &e.to_string()))?);
         }
         Ok(())
     }
 
-    /// Begins to take the probes off, the last first. For each the kernel removes the breakpoint and
-    /// then waits for a tenth of a second, so that is done aside.
-    pub fn off(&mut self, probe: &mut Probe) {
-        let links: Vec<_> = self
-            .links
-            .drain(..)
-            .rev()
-            .filter_map(|(program, link)| probe.uprobe(program).ok()?.take_link(link).ok())
-            .collect();
-        if !links.is_empty() {
-            self.ending = Some(std::thread::spawn(move || drop(links)));
-        }
+    /// Begins to take the probes off, the last first.
+    pub fn off(&mut self) {
+        self.keeper.off(self.links.drain(..).rev());
     }
 
     /// Whether the probes of the last burst are off.
     pub fn is_off(&mut self, probe: &mut Probe) -> bool {
-        if self.ending.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.wait_off(probe);
+        let is_off = self.links.is_empty() && self.keeper.is_off();
+        if is_off {
+            unguard(probe);
         }
-        self.links.is_empty() && self.ending.is_none()
+        is_off
     }
 
     /// Waits until the probes are off.
     pub fn wait_off(&mut self, probe: &mut Probe) {
-        self.off(probe);
-        if let Some(ending) = self.ending.take() {
-            // Links that panic while they are dropped are gone all the same.
-            ending.join().ok();
-        }
-        probe.set(|c| c.guard = Default::default()).ok();
+        self.off();
+        self.keeper.wait_off();
+        unguard(probe);
     }
 
     /// The target was stopped because it made probed text writable: takes the probes off for good.
@@ -167,6 +151,18 @@ impl Bursts {
             None => Fate::InUse,
         })
     }
+}
+
+impl Drop for Bursts {
+    fn drop(&mut self) {
+        self.off();
+    }
+}
+
+/// Nothing is probed: the target may write where it likes.
+fn unguard(probe: &mut Probe) {
+    // A kernel that refuses leaves the guard on: the target is stopped once more, and goes on.
+    probe.set(|c| c.guard = Default::default()).ok();
 }
 
 /// Whether the chunk that malloc gave is still in use, by its own header and its neighbour's.

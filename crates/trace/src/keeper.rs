@@ -1,32 +1,296 @@
-//! Probes go with us, also when we are killed.
+//! Switches uprobes on and off in a process of its own, so that they go also when we are killed.
 //!
 //! Who is killed by SIGKILL closes its files while the signal is still pending, and then the kernel
-//! cannot write to the target any more: the breakpoint of a probe stays in its text (Linux 6.18,
-//! `uprobe_unregister`, which gives up where a fatal signal is pending). So a small process shares our
-//! table of open files, outlives us, and closes them by an ordinary end. Where the signal comes in the
-//! midst of switching a probe on or off, the kernel gives up all the same: that would need the
-//! switching to be done elsewhere.
+//! does not write to the target any more: the breakpoint of a probe stays in its text (Linux 6.18,
+//! `uprobe_unregister`, which gives up where a fatal signal is pending). The same happens when the
+//! signal comes in the midst of switching a probe. So a small process shares our table of open files
+//! and does all the switching. It outlives us, and closes what is left by an ordinary end.
 
-use std::sync::Once;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-/// Starts it, once. A refusal only leaves the kernel's own way.
-pub fn start() {
-    static STARTED: Once = Once::new();
-    STARTED.call_once(|| {
+/// A probe that is on: its descriptor in the table that both processes share.
+#[derive(Debug)]
+pub struct Link(RawFd);
+
+/// Our end of the process that switches.
+#[derive(Debug)]
+pub struct Keeper {
+    socket: OwnedFd,
+    pid: libc::pid_t,
+    /// The kernel's number for uprobe events.
+    kind: u32,
+    /// Probes that are being taken off.
+    leaving: usize,
+}
+
+/// What the keeper is asked to do. It shares no memory with us, so the path travels too.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ask {
+    /// The probe to take off, or -1 to put one on.
+    off: RawFd,
+    program: RawFd,
+    pid: libc::pid_t,
+    event: Event,
+    path: [u8; libc::PATH_MAX as usize],
+}
+
+/// `struct perf_event_attr` up to `config2` (`PERF_ATTR_SIZE_VER1`, linux/perf_event.h).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Event {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample: [u64; 3],
+    flags: u64,
+    wakeup: u32,
+    breakpoint: u32,
+    /// Of uprobes: the address of the file's path.
+    config1: u64,
+    /// Of uprobes: the offset in the file.
+    config2: u64,
+}
+
+/// Bit 0 of `config` makes a probe one of returns (`/sys/bus/event_source/devices/uprobe/format`).
+const AT_RETURN: u64 = 1;
+/// `_IOW('$', 8, __u32)`.
+const SET_BPF: libc::c_ulong = 0x4004_2408;
+const CLOSE_ON_EXEC: libc::c_long = 8;
+const NOTHING: RawFd = -1;
+
+impl Keeper {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// A kernel without uprobe events, or without room for a process.
+    pub fn start() -> io::Result<Self> {
+        let kind = std::fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?;
+        let kind = kind.trim().parse().map_err(io::Error::other)?;
+        let mut ends = [0; 2];
+        let form = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+        // SAFETY: room for two descriptors, which are ours from here on.
+        let (ours, theirs) = unsafe {
+            if libc::socketpair(libc::AF_UNIX, form, 0, ends.as_mut_ptr()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
+        };
         let us = i64::from(std::process::id());
         // SAFETY: a copy of this thread alone, in memory of its own, that shares the table of open
         // files. It makes system calls until its end: no allocation, no lock, no return.
-        unsafe {
-            if libc::syscall(libc::SYS_clone, libc::CLONE_FILES, 0, 0, 0, 0) == 0 {
-                // Not of the group or the terminal's session that is being killed.
-                libc::syscall(libc::SYS_setsid);
-                let parent = libc::syscall(libc::SYS_pidfd_open, us, 0);
-                let mut end = libc::pollfd { fd: parent as i32, events: libc::POLLIN, revents: 0 };
-                while parent >= 0 && end.revents == 0 {
-                    libc::syscall(libc::SYS_poll, &raw mut end, 1, -1);
-                }
-                libc::syscall(libc::SYS_exit_group, 0);
+        let pid = unsafe {
+            let pid = libc::syscall(libc::SYS_clone, libc::CLONE_FILES, 0, 0, 0, 0);
+            if pid == 0 {
+                keep(theirs.as_raw_fd(), us);
+            }
+            pid
+        };
+        if pid < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // The table is one: its end stays open for as long as it lives, and is ours to close.
+        std::mem::forget(theirs);
+        Ok(Self { socket: ours, pid: pid as libc::pid_t, kind, leaving: 0 })
+    }
+
+    /// Puts a program at an offset of a file, for one process.
+    ///
+    /// # Errors
+    /// The kernel's refusal; nothing is left on then.
+    pub fn on(
+        &mut self,
+        program: BorrowedFd<'_>,
+        (path, offset): (&Path, u64),
+        at_return: bool,
+        pid: u32,
+    ) -> io::Result<Link> {
+        self.wait_off();
+        let event = Event {
+            kind: self.kind,
+            size: size_of::<Event>() as u32,
+            config: if at_return { AT_RETURN } else { 0 },
+            config2: offset,
+            ..Event::default()
+        };
+        let mut ask = Ask {
+            off: NOTHING,
+            program: program.as_raw_fd(),
+            pid: pid.cast_signed(),
+            event,
+            path: [0; libc::PATH_MAX as usize],
+        };
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let bytes = path.as_bytes_with_nul();
+        let room = ask.path.get_mut(..bytes.len()).ok_or(io::ErrorKind::InvalidFilename)?;
+        room.copy_from_slice(bytes);
+        self.send(&ask)?;
+        match self.answer()? {
+            fd if fd >= 0 => Ok(Link(fd)),
+            error => Err(io::Error::from_raw_os_error(-error)),
+        }
+    }
+
+    /// Begins to take probes off. For each the kernel removes the breakpoint and then waits for a
+    /// tenth of a second: [`Keeper::is_off`] tells when all are.
+    pub fn off(&mut self, links: impl IntoIterator<Item = Link>) {
+        let none = Event::default();
+        for Link(off) in links {
+            let path = [0; libc::PATH_MAX as usize];
+            // Without a keeper there is nobody left to take them off but our own end.
+            if self.send(&Ask { off, program: NOTHING, pid: 0, event: none, path }).is_ok() {
+                self.leaving += 1;
             }
         }
-    });
+    }
+
+    /// Whether all probes that were to go are off.
+    pub fn is_off(&mut self) -> bool {
+        while self.leaving > 0 && self.receive(libc::MSG_DONTWAIT).is_ok() {
+            self.leaving -= 1;
+        }
+        self.leaving == 0
+    }
+
+    /// Waits until they are.
+    pub fn wait_off(&mut self) {
+        while self.leaving > 0 && self.answer().is_ok() {
+            self.leaving -= 1;
+        }
+        self.leaving = 0;
+    }
+
+    fn send(&self, ask: &Ask) -> io::Result<()> {
+        // SAFETY: the bytes of `ask`, which has no padding that was not written.
+        let sent = unsafe {
+            libc::send(
+                self.socket.as_raw_fd(),
+                std::ptr::from_ref(ask).cast(),
+                size_of::<Ask>(),
+                libc::MSG_NOSIGNAL,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn answer(&self) -> io::Result<i32> {
+        loop {
+            match self.receive(0) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn receive(&self, flags: libc::c_int) -> io::Result<i32> {
+        let mut answer = 0i32;
+        let fd = self.socket.as_raw_fd();
+        // SAFETY: room for one number.
+        match unsafe { libc::recv(fd, (&raw mut answer).cast(), size_of::<i32>(), flags) } {
+            4 => Ok(answer),
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.wait_off();
+        // SAFETY: our own child, whose end is waited for at once. It holds no probe any more.
+        unsafe {
+            libc::kill(self.pid, libc::SIGKILL);
+            libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL);
+        }
+    }
+}
+
+/// The keeper's life: asks are answered until the parent has ended, then everything is closed.
+///
+/// # Safety
+/// Only in a copy of one thread that never returns.
+unsafe fn keep(socket: RawFd, parent: i64) -> ! {
+    // SAFETY: system calls on memory of this function alone.
+    unsafe {
+        // Not of the group or the terminal's session that is being killed.
+        libc::syscall(libc::SYS_setsid);
+        let parent = libc::syscall(libc::SYS_pidfd_open, parent, 0) as RawFd;
+        let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut waits = [poll(socket), poll(parent)];
+        let mut ask = std::mem::MaybeUninit::<Ask>::uninit();
+        while parent >= 0 {
+            libc::syscall(libc::SYS_poll, waits.as_mut_ptr(), 2, -1);
+            if waits[1].revents != 0 {
+                break;
+            }
+            if waits[0].revents == 0 {
+                continue;
+            }
+            let got = libc::syscall(
+                libc::SYS_recvfrom,
+                socket,
+                ask.as_mut_ptr(),
+                size_of::<Ask>(),
+                0,
+                0,
+                0,
+            );
+            if got == size_of::<Ask>() as libc::c_long {
+                let answer = switch(ask.assume_init_mut());
+                let flags = libc::MSG_NOSIGNAL;
+                libc::syscall(libc::SYS_sendto, socket, &raw const answer, 4, flags, 0, 0);
+            } else if got == 0 {
+                break;
+            }
+        }
+        libc::_exit(0)
+    }
+}
+
+/// Does what was asked: the descriptor of a probe, 0 for one that is off, or an error as the kernel
+/// gives it.
+///
+/// # Safety
+/// Of a copy of one thread: system calls only.
+unsafe fn switch(ask: &mut Ask) -> i32 {
+    // SAFETY: the descriptors are of the shared table, the path ends in a zero byte.
+    unsafe {
+        if ask.off >= 0 {
+            libc::syscall(libc::SYS_close, ask.off);
+            return 0;
+        }
+        ask.event.config1 = ask.path.as_ptr() as u64;
+        let event = &raw const ask.event;
+        let fd = libc::syscall(libc::SYS_perf_event_open, event, ask.pid, -1, -1, CLOSE_ON_EXEC);
+        if fd < 0 {
+            return -*libc::__errno_location();
+        }
+        if libc::syscall(libc::SYS_ioctl, fd, SET_BPF, ask.program) < 0 {
+            let error = -*libc::__errno_location();
+            libc::syscall(libc::SYS_close, fd);
+            return error;
+        }
+        fd as i32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_the_kernels_own() {
+        let Ok(mut keeper) = Keeper::start() else { return };
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let program = std::os::fd::AsFd::as_fd(&null);
+        let nowhere = (Path::new("/nowhere/lib.so"), 0x1000);
+        let error = keeper.on(program, nowhere, false, std::process::id()).unwrap_err();
+        let known = [libc::ENOENT, libc::EACCES, libc::EPERM];
+        assert!(error.raw_os_error().is_some_and(|code| known.contains(&code)), "{error}");
+        assert!(keeper.is_off());
+    }
 }

@@ -11,7 +11,7 @@
 //! ([`modules`], [`elf`]), and from then on named in the kernel by a hash of its return addresses.
 //! [`symbols`] gives names, [`python`] the frames of the interpreter, [`resident`] asks the kernel
 //! which pages of what is still mapped are there. [`burst`] probes the allocator that [`allocators`]
-//! found for milliseconds at a time, `keeper` takes the probes off should we be killed, and
+//! found for milliseconds at a time, `keeper` switches the probes so that they go when we are killed, and
 //! [`samples`] keeps what was seen. [`tracer`] is all of it, for one process tree.
 
 pub mod account;

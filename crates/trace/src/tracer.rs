@@ -96,7 +96,6 @@ impl Tracer {
     /// # Errors
     /// No permission, a kernel that does not take the programs, or a process that is gone.
     pub fn attach(roots: &[Process], children: bool) -> Result<Self, Error> {
-        crate::keeper::start();
         let mut tracer = Self {
             probe: Probe::attach()?,
             account: Account::new(),
@@ -274,7 +273,7 @@ impl Tracer {
             if bursts.on(&mut self.probe).is_ok() {
                 std::thread::sleep(BURST);
             }
-            bursts.off(&mut self.probe);
+            bursts.off();
             let calls = self.probe.counters().events.saturating_sub(before);
             let cost = CALL_COST * u32::try_from(calls).unwrap_or(u32::MAX);
             self.next_burst = Instant::now() + (cost * BURST_SHARE).max(BURST_LEAST);
