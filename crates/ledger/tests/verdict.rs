@@ -131,6 +131,35 @@ proptest! {
     }
 }
 
+/// A compiler's pieces, each a quarter of `unit` times its number squared after the one before. Of few
+/// steps, how many lie early and late is chance: three of them and two were called a leak.
+#[test]
+fn few_steps_that_come_ever_later_are_never_a_leak_whenever_the_watch_ends() {
+    for (unit, piece, every) in [0.25, 0.1, 0.5, 1.0]
+        .into_iter()
+        .flat_map(|u| [1.0, 5.0].map(|p| (u, p, 1.0)))
+        .chain([(0.25, 1.0, 2.0), (0.5, 3.0, 2.0)])
+    {
+        let due: Vec<f64> = (1..40)
+            .scan(0.0, |at, i| {
+                *at += unit * f64::from(i * i) / 4.0;
+                Some(*at)
+            })
+            .collect();
+        for begun in 0..60 {
+            let begun = f64::from(begun) * 0.25;
+            let mut series = Series::default();
+            for look in 0..(70.0 / every) as u32 {
+                let time_s = f64::from(look) * every;
+                let pieces = due.iter().filter(|at| **at <= begun + time_s).count();
+                series.push(Point { time_s, bytes: (1.0 + piece * pieces as f64) * MB });
+                let verdict = judge(&series, Nature::Held, When::Ending);
+                assert_ne!(verdict.leak, Some(true), "{unit} {piece} {every} {begun}: {verdict:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_cache_that_fills_and_stops_is_none() {
     for fills in [4.0_f64, 8.0, 16.0, 24.0, 32.0, 40.0] {

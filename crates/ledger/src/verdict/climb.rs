@@ -19,6 +19,9 @@ pub(crate) struct Climb {
     pub since: f64,
     /// What was kept late as a share of what was kept early, start aside.
     pub late_to_early: f64,
+    /// The rate from step to step, late as a share of early, start aside. Of a few steps this is surer
+    /// than how many of them lie in a time. Beside it the least that it may have been.
+    pub tempo: [f64; 2],
 }
 
 /// Steps smaller than this share of the whole are no steps.
@@ -37,16 +40,20 @@ impl Climb {
         if kept <= 0.0 {
             return None;
         }
+        let seconds = last.time_s - first.time_s;
         let (mut pause, mut gap, mut at) = (0.0_f64, 0.0_f64, first);
+        let mut steps = Vec::new();
         for point in &floor {
             if point.bytes - at.bytes >= SHARE * kept {
                 let stood = point.time_s - at.time_s;
                 gap = gap.max(if at.time_s > first.time_s { stood } else { 0.0 });
                 pause = pause.max(stood);
                 at = *point;
+                if point.time_s >= first.time_s + seconds / 8.0 {
+                    steps.push(at);
+                }
             }
         }
-        let seconds = last.time_s - first.time_s;
         let level = |part: f64| {
             let until = first.time_s + part * seconds;
             floor[floor.partition_point(|p| p.time_s <= until).max(1) - 1].bytes
@@ -60,8 +67,22 @@ impl Climb {
             gap,
             since: last.time_s - at.time_s,
             late_to_early: if early > 0.0 { late / early } else { f64::INFINITY },
+            tempo: tempo(&steps, last.time_s, seconds / floor.len() as f64),
         })
     }
+}
+
+/// The rate over the second half of steps as a share of that over the first, and the least that it may
+/// have been, since a step came at any time since the look before; 0 of fewer than five, of which
+/// nothing is known. A step that is late by now counts as one that comes now.
+fn tempo(steps: &[Point], now: f64, look: f64) -> [f64; 2] {
+    let [first, _, _, _, .., last] = steps else { return [0.0; 2] };
+    let middle = (steps.len() - 1) / 2;
+    let (gaps, middle) = (middle as f64, steps[middle]);
+    let early = middle.time_s - first.time_s;
+    let late = last.time_s.max(now - early / gaps) - middle.time_s;
+    let gained = (last.bytes - middle.bytes) / (middle.bytes - first.bytes);
+    [gained * early / late, gained * (early - look) / (late + look)]
 }
 
 /// A fall that gave back growth.
@@ -123,6 +144,22 @@ mod tests {
             Climb::new(&points(&[0.0, 9.0, 0.0, 4.0, 4.0, 4.0, 8.0, 8.0])).expect("a climb");
         assert_eq!((climb.kept, climb.step, climb.gap, climb.since), (8.0, 4.0, 3.0, 1.0));
         assert!(Climb::new(&points(&[3.0, 2.0, 3.0, 2.0])).is_none());
+    }
+
+    #[test]
+    fn steps_that_come_ever_later_are_slow_however_few() {
+        let at = |times: &[f64]| {
+            let mut points = vec![Point { time_s: 0.0, bytes: 0.0 }];
+            points.extend(
+                times.iter().zip(1..).map(|(&t, i)| Point { time_s: t, bytes: f64::from(i) }),
+            );
+            points.push(Point { time_s: 27.0, bytes: times.len() as f64 });
+            Climb::new(&points).expect("a climb")
+        };
+        let slow = at(&[2.4, 4.7, 7.75, 11.75, 16.8, 23.0]);
+        assert!(slow.tempo[0] < 0.7, "{slow:?}");
+        let even = at(&[2.0, 6.0, 10.0, 14.0, 18.0, 22.0, 26.0]);
+        assert!((even.tempo[0] - 1.0).abs() < 1e-9, "{even:?}");
     }
 
     #[test]

@@ -19,9 +19,14 @@ const ENOUGH_FALLS: usize = 6;
 const LONGEST_PAUSE: f64 = 0.34;
 /// What fell back after growing for some time is believed when it has grown so many times longer.
 const AGAIN: f64 = 1.5;
-/// Growth in steps is no leak before there were so many, as the share of the largest: of what it
-/// takes while a watch goes on, and at its end.
-const LARGEST_STEP: [f64; 2] = [0.22, 0.3];
+/// Growth in steps is no leak before there were so many, as the share of the largest.
+const LARGEST_STEP: f64 = 0.22;
+/// Of steps larger than this share, how many lie in a time is chance: their tempo tells, which must
+/// not have slowed down to so little.
+const COUNTED_STEP: f64 = 0.05;
+const STEADY_TEMPO: [f64; 2] = [0.85, 0.65];
+/// So many windows back, what a program did says little of what it does.
+const FAR: f64 = 4.0;
 
 /// What early and late are: the parts of a window that are compared.
 const PART: f64 = 0.4375;
@@ -58,7 +63,7 @@ fn leaks(series: &Series, seconds: f64, when: When) -> bool {
     // A walk without drift rises to twelve times its deepest fall once in e^12 tries: whatever the
     // noise, such a climb is none of its making, and need not be straight.
     let rises = match climb.kept > CLEAR * window.deepest {
-        true => climbs(&climb, when, slowing),
+        true => climbs(&climb, slowing) && !slows(series, &climb),
         // Chance passes quickly.
         false => {
             rises_under_noise(&window, &climb) && (when == When::Ending || rose_before(points))
@@ -67,12 +72,12 @@ fn leaks(series: &Series, seconds: f64, when: When) -> bool {
     rises && !decayed(series, seconds) && !may_fall(series, &window)
 }
 
-fn climbs(climb: &Climb, when: When, slowing: f64) -> bool {
+fn climbs(climb: &Climb, slowing: f64) -> bool {
     let step = climb.step / climb.kept;
-    let most = LARGEST_STEP[usize::from(when == When::Ending)];
-    step <= most
+    step <= LARGEST_STEP
         && climb.pause <= LONGEST_PAUSE * climb.seconds
         && climb.late_to_early >= slowest(slowing, step)
+        && (step < COUNTED_STEP || is_steady(climb))
         && climb.since <= 1.5 * climb.gap + 1.0
 }
 
@@ -118,6 +123,17 @@ fn decayed(series: &Series, seconds: f64) -> bool {
                 && window.late_to_early() < slowest(SLOWING, window.jump / window.rise)
         })
     })
+}
+
+fn is_steady(climb: &Climb) -> bool {
+    climb.tempo[0] >= STEADY_TEMPO[0] && climb.tempo[1] >= STEADY_TEMPO[1]
+}
+
+/// Whether the time before shows that a few steps come ever later: within the window, looks a second
+/// apart hide it.
+fn slows(series: &Series, climb: &Climb) -> bool {
+    climb.step >= COUNTED_STEP * climb.kept
+        && Climb::new(series.last(FAR * climb.seconds)).is_some_and(|c| !is_steady(&c))
 }
 
 /// Whether a fall as deep as half of this rise may come again: too few lie in the window to know
