@@ -199,7 +199,7 @@ async fn many_streams() {
     for round in 0..3 {
         let direct = first_tokens(mock.1, &legs).await;
         let before = router.cpu_seconds();
-        let routed = first_tokens(router.1, &[stream.clone()]).await;
+        let routed = first_tokens(router.1, std::slice::from_ref(&stream)).await;
         let cpu = router.cpu_seconds() - before;
         println!(
             "streams {round}: first token p50 {:.1} ms, p99 {:.1} ms; direct {:.1} and {:.1}; added \

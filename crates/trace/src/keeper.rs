@@ -11,6 +11,13 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
+/// How long a probe may take to switch: the kernel takes a tenth of a second.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A probe that is on: its descriptor in the table that both processes share.
 #[derive(Debug)]
@@ -20,6 +27,8 @@ pub struct Link(RawFd);
 #[derive(Debug)]
 pub struct Keeper {
     socket: OwnedFd,
+    /// The other end and our own pidfd: the keeper's, in the table that both share.
+    _shared: [OwnedFd; 2],
     pid: libc::pid_t,
     /// The kernel's number for uprobe events.
     kind: u32,
@@ -80,22 +89,23 @@ impl Keeper {
             }
             (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
         };
-        let us = i64::from(std::process::id());
+        // One that was killed answers no more, and its end stays open in our table.
+        set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))?;
+        let us = pidfd_open(getpid(), PidfdFlags::empty())?;
         // SAFETY: a copy of this thread alone, in memory of its own, that shares the table of open
         // files. It makes system calls until its end: no allocation, no lock, no return.
         let pid = unsafe {
             let pid = libc::syscall(libc::SYS_clone, libc::CLONE_FILES, 0, 0, 0, 0);
             if pid == 0 {
-                keep(theirs.as_raw_fd(), us);
+                keep(theirs.as_raw_fd(), us.as_raw_fd());
             }
             pid
         };
         if pid < 0 {
             return Err(io::Error::last_os_error());
         }
-        // The table is one: its end stays open for as long as it lives, and is ours to close.
-        std::mem::forget(theirs);
-        Ok(Self { socket: ours, pid: pid as libc::pid_t, kind, leaving: 0 })
+        let pid = pid as libc::pid_t;
+        Ok(Self { socket: ours, _shared: [theirs, us], pid, kind, leaving: 0 })
     }
 
     /// Puts a program at an offset of a file, for one process.
@@ -213,16 +223,15 @@ impl Drop for Keeper {
 ///
 /// # Safety
 /// Only in a copy of one thread that never returns.
-unsafe fn keep(socket: RawFd, parent: i64) -> ! {
+unsafe fn keep(socket: RawFd, parent: RawFd) -> ! {
     // SAFETY: system calls on memory of this function alone.
     unsafe {
         // Not of the group or the terminal's session that is being killed.
         libc::syscall(libc::SYS_setsid);
-        let parent = libc::syscall(libc::SYS_pidfd_open, parent, 0) as RawFd;
         let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let mut waits = [poll(socket), poll(parent)];
         let mut ask = std::mem::MaybeUninit::<Ask>::uninit();
-        while parent >= 0 {
+        loop {
             libc::syscall(libc::SYS_poll, waits.as_mut_ptr(), 2, -1);
             if waits[1].revents != 0 {
                 break;

@@ -131,9 +131,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// When bytes by layer were taken, and they.
+type Taken = (Instant, Vec<(String, u64)>);
+
 /// The ledger of a second ago is good enough: whoever asks often must not slow down the answers.
 fn memory_layers() -> Vec<(String, u64)> {
-    static LAST: Mutex<Option<(Instant, Vec<(String, u64)>)>> = Mutex::new(None);
+    static LAST: Mutex<Option<Taken>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     match &*last {
         Some((taken, layers)) if taken.elapsed() < Duration::from_secs(1) => layers.clone(),

@@ -49,11 +49,10 @@ pub async fn submit(
     Ok((Answer::new(ticket, choices, tokens), writer))
 }
 
-/// Each prompt's tokens, and its text where it is to be echoed.
-fn prompts(
-    request: &CompletionRequest,
-    instance: &Instance,
-) -> Result<Vec<(Vec<u32>, Option<String>)>, ApiError> {
+/// A prompt's tokens, and its text where it is to be echoed.
+type Prompted = (Vec<u32>, Option<String>);
+
+fn prompts(request: &CompletionRequest, instance: &Instance) -> Result<Vec<Prompted>, ApiError> {
     let tokenizer = &instance.tokenizer;
     let add = request.add_special_tokens != Some(false);
     let echo = request.echo == Some(true);
