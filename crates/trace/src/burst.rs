@@ -100,11 +100,10 @@ impl Bursts {
 
     /// Whether the probes of the last burst are off.
     pub fn is_off(&mut self, probe: &mut Probe) -> bool {
-        let is_off = self.links.is_empty() && self.keeper.is_off();
-        if is_off {
+        if self.links.is_empty() && self.keeper.is_leaving() && self.keeper.is_off() {
             unguard(probe);
         }
-        is_off
+        self.links.is_empty() && !self.keeper.is_leaving()
     }
 
     /// Waits until the probes are off.

@@ -158,6 +158,11 @@ impl Keeper {
         }
     }
 
+    /// Whether probes are being taken off, as far as was heard.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving > 0
+    }
+
     /// Whether all probes that were to go are off.
     pub fn is_off(&mut self) -> bool {
         while self.leaving > 0 && self.receive(libc::MSG_DONTWAIT).is_ok() {

@@ -115,7 +115,7 @@ fn claim_mapped(
 
 /// Private memory without a name that nobody has claimed. `madvise` on a part cuts a mapping, not a
 /// chunk: what touches is one range.
-fn free(scene: &Scene, claims: &Claims) -> Vec<Range> {
+pub(super) fn free(scene: &Scene, claims: &Claims) -> Vec<Range> {
     let plain = |map: &&Map| map.is_anonymous() && map.permissions.write && map.name.is_empty();
     let maps = merge(scene.maps.iter().filter(plain).map(Map::range).collect());
     maps.iter().flat_map(|range| claims.free_in(range)).collect()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use plumb_target::{Image, Map, Memory, Range, jemalloc, mimalloc, musl};
+use plumb_target::{Image, Memory, Range, jemalloc, mimalloc, musl};
 
 use super::stacks::{is_static, writable};
 use crate::Layer;
@@ -33,10 +33,9 @@ const WORTH_A_SEARCH: u64 = 4 << 20;
 /// Claims likewise for allocators that are linked into executables and libraries, where much memory
 /// has found no other owner.
 pub(super) fn claim_linked(scene: &Scene, memory: &Memory, claims: &mut Claims) {
-    let plain = |map: &&Map| map.is_anonymous() && map.permissions.write && map.name.is_empty();
-    let free = scene.maps.iter().filter(plain).flat_map(|map| claims.free_in(&map.range()));
     let pages = scene.reading.pages();
-    if free.map(|range| pages.bytes_in(&range)).sum::<u64>() < WORTH_A_SEARCH {
+    let free = super::glibc::free(scene, claims);
+    if free.iter().map(|range| pages.bytes_in(range)).sum::<u64>() < WORTH_A_SEARCH {
         return;
     }
     for image in &scene.images {
