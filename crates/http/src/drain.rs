@@ -1,21 +1,17 @@
 //! Knowing what is in flight, and refusing what comes after the end was announced.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
-use axum::body::Body;
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::{Error, Router};
-use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use plumb_protocol::ApiError;
 use tokio::sync::Notify;
 
 use crate::Refusal;
+use crate::held::hold;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Drain(Arc<Shared>);
@@ -80,32 +76,5 @@ async fn pass(State(drain): State<Drain>, request: Request, next: Next) -> Respo
     if drain.0.draining.load(Ordering::SeqCst) {
         return Refusal(ApiError::unavailable("This server is shutting down.", 1)).into_response();
     }
-    let response = next.run(request).await;
-    response.map(|body| Body::new(Watched { body, _in_flight: in_flight }))
-}
-
-/// A body that is in flight until it is dropped.
-struct Watched {
-    body: Body,
-    _in_flight: InFlight,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    hold(next.run(request).await, in_flight)
 }

@@ -15,10 +15,12 @@
 
 mod body;
 mod drain;
+mod held;
 mod limits;
 mod metrics;
 mod refusal;
 mod request_id;
+mod seats;
 mod server;
 
 pub use body::{BodyReader, ReadBody};

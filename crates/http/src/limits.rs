@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Bounds of one server.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; more wait in the kernel's backlog.
+    /// Connections at once. One more takes the place of the one that idles longest; where none idles,
+    /// it waits.
     pub max_connections: usize,
     /// Bytes of one request's body.
     pub max_body_bytes: usize,

@@ -9,17 +9,19 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::Limits;
 use crate::drain::Drain;
+use crate::held::hold;
+use crate::seats::{Seat, Seats};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -63,7 +65,7 @@ pub async fn serve(
     let mut server = Server {
         service: TowerToHyperService::new(drain.watch(app)),
         head_timeout: limits.head_timeout,
-        places: Arc::new(Semaphore::new(places)),
+        seats: Seats::new(places),
         graceful: GracefulShutdown::new(),
         connections: JoinSet::new(),
     };
@@ -87,7 +89,7 @@ pub async fn serve(
 struct Server {
     service: TowerToHyperService<Router>,
     head_timeout: Duration,
-    places: Arc<Semaphore>,
+    seats: Seats,
     graceful: GracefulShutdown,
     connections: JoinSet<()>,
 }
@@ -97,29 +99,41 @@ impl Server {
     async fn accept_from(&mut self, listener: &TcpListener) {
         loop {
             tokio::select! {
-                (stream, place) = accept(listener, &self.places) => self.spawn(stream, place),
+                stream = accept(listener) => {
+                    let seat = self.seats.take().await;
+                    self.spawn(stream, seat);
+                }
                 Some(_) = self.connections.join_next() => {}
             }
         }
     }
 
-    fn spawn(&mut self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    fn spawn(&mut self, stream: TcpStream, seat: Arc<Seat>) {
         // Tokens are small and each is awaited: they must not wait for one another.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a client left before it was served");
             return;
         }
+        let leave = seat.told_to_leave();
+        let app = self.service.clone();
+        let service = service_fn(move |request| {
+            let busy = seat.busy();
+            let answer = app.call(request);
+            async move { answer.await.map(|answer| hold(answer, busy)) }
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), self.service.clone());
+            .serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection);
         self.connections.spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "a connection ended early");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    debug!(%error, "a connection ended early");
+                },
+                () = leave => debug!("an idle connection made room for another"),
             }
-            drop(place);
         });
     }
 
@@ -132,17 +146,11 @@ impl Server {
     }
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
+/// The next connection.
+async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return std::future::pending().await;
-        };
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, _)) => return stream,
             // Out of descriptors, or a client that has gone already: neither is the end.
             Err(error) => {
                 warn!(%error, "cannot accept a connection");

@@ -252,16 +252,36 @@ async fn a_drain_is_bounded() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_bound_wait() {
-    let server = start(Limits { max_connections: 1, ..Limits::default() }).await;
-    let request = "GET /none HTTP/1.1\r\nhost: x\r\n\r\n";
-    let mut first = server.send(request).await;
-    read_until(&mut first, "\r\n\r\n").await;
-    let mut second = server.send(request).await;
-    let waited = timeout(Duration::from_millis(100), second.readable()).await;
+async fn connections_beyond_the_bound_wait_while_none_idles() {
+    let mut server = start(Limits { max_connections: 1, ..Limits::default() }).await;
+    let mut first = server.send("GET /stream HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(server.event().await, "started");
+    let mut second = server.send("GET /none HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let waited = timeout(Duration::from_millis(300), second.readable()).await;
     assert!(waited.is_err(), "the second was served beside the first");
-    drop(first);
+    server.go_on.notify_one();
+    assert!(read_until(&mut first, "0\r\n\r\n").await.contains("piece 1"), "cut off");
     assert!(read_until(&mut second, "\r\n\r\n").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn the_longest_idle_connection_makes_room() {
+    let request = "GET /none HTTP/1.1\r\nhost: x\r\n\r\n";
+    let server = start(Limits { max_connections: 2, ..Limits::default() }).await;
+    let silent = server.send("").await;
+    let mut asked = server.send(request).await;
+    read_until(&mut asked, "\r\n\r\n").await;
+    let mut third = server.send(request).await;
+    assert!(read_until(&mut third, "\r\n\r\n").await.starts_with("HTTP/1.1 404"));
+    assert_eq!(rest(silent).await, "", "the one that never asked has left");
+
+    asked.write_all(request.as_bytes()).await.unwrap();
+    assert!(read_until(&mut asked, "\r\n\r\n").await.contains("404"), "the other one stays");
+    let mut fourth = server.send(request).await;
+    assert!(read_until(&mut fourth, "\r\n\r\n").await.starts_with("HTTP/1.1 404"));
+    let _body = rest(third).await;
+    asked.write_all(request.as_bytes()).await.unwrap();
+    assert!(read_until(&mut asked, "\r\n\r\n").await.contains("404"), "the busier one stays");
 }
 
 #[tokio::test]
