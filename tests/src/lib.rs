@@ -8,6 +8,7 @@ pub mod lab;
 pub mod ledger;
 pub mod models;
 pub mod process;
+pub mod rightless;
 pub mod stack;
 pub mod text;
 pub mod watch;

@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io::Read;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use plumb_tests::hunt::{self, Hunted};
 use plumb_tests::process::plumb;
+use plumb_tests::rightless::Rightless;
 use plumb_tests::{lab, text};
 use serde_json::Value;
 
@@ -171,8 +172,8 @@ fn the_target_is_left_as_it_was_and_the_report_has_its_form() {
     let _alone = alone();
     let mut target = Command::new(lab::build().join("munmap_patched"))
         .env("LAB_RATE", RATE.to_string())
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
         .spawn()
         .expect("starts");
     while text::of(target.id()).len() < 3 {
@@ -231,4 +232,34 @@ fn a_process_that_is_not_there_is_said_so() {
     assert_eq!(out.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&out.stderr).contains("4194304"));
     assert!(out.stdout.is_empty());
+}
+
+/// Where nothing may be traced, what needs no tracing is done, and the rest named.
+#[test]
+fn without_rights_there_is_a_verdict_and_a_line_on_what_stacks_need() {
+    let user = Rightless::new();
+    let program = user.copy(&lab::build().join("malloc_in_use"));
+    let mut hunt = user.command(&plumb());
+    hunt.args(["hunt", "--json", "--for", "25s", "--"]).arg(program);
+    hunt.env("LAB_RATE", RATE.to_string()).env("LAB_SECONDS", "26");
+    hunt.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut hunt = hunt.spawn().expect("it starts");
+    // The program ends when its standard input does.
+    let input = hunt.stdin.take();
+    let output = hunt.wait_with_output().expect("it runs");
+    drop(input);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    let verdict = &report["verdict"];
+    assert_eq!((&verdict["leak"], &verdict["layer"]), (&true.into(), &"heap_in_use".into()));
+    if rustix::process::geteuid().is_root() {
+        let why = report["cost"]["not_traced"].as_str().unwrap_or_default();
+        assert!(why.contains("CAP_BPF") && why.contains("CAP_PERFMON"), "{}", report["cost"]);
+        assert_eq!(report["culprits"], Value::Array(Vec::new()));
+    }
+    let output = user.command(&plumb()).args(["hunt", "--for", "1s", "1"]).output();
+    let output = output.expect("it runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors.contains("no permission"), "{errors}");
 }

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use plumb_tests::lab::Program;
 use plumb_tests::ledger;
+use plumb_tests::rightless::Rightless;
 use serde_json::Value;
 
 const LAYERS: [&str; 12] = [
@@ -100,32 +101,13 @@ fn what_cannot_be_read_is_one_clear_line() {
     assert_eq!(usage.status.code(), Some(2));
 }
 
-/// Runs a command as a user without rights; as ourselves where we have none to give up.
-fn without_rights(program: &std::path::Path) -> Command {
-    if !rustix::process::geteuid().is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
-    command
-}
-
 #[test]
 fn without_root_ones_own_processes_are_seen_and_others_are_refused() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let place = |from: &std::path::Path| {
-        let to = dir.path().join(from.file_name().unwrap());
-        std::fs::copy(from, &to).unwrap();
-        to
-    };
-    let (plumb, lab) = (plumb_tests::process::plumb(), plumb_tests::lab::build());
-    let (plumb, program) = (place(&plumb), place(&lab.join("malloc_in_use")));
-
-    let own = Program::start(without_rights(&program));
+    let user = Rightless::new();
+    let plumb = plumb_tests::process::plumb();
+    let own = Program::start(user.command(&plumb_tests::lab::build().join("malloc_in_use")));
     let pid = own.pid().to_string();
-    let output = without_rights(&plumb).args(["mem", "--json", &pid]).output().unwrap();
+    let output = user.command(&plumb).args(["mem", "--json", &pid]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -133,7 +115,7 @@ fn without_root_ones_own_processes_are_seen_and_others_are_refused() {
     assert_eq!(ledger::faults(&own, &seen, None), Vec::<String>::new());
 
     // The first process is somebody else's, unless we are root in our own container.
-    let output = without_rights(&plumb).args(["mem", "1"]).output().unwrap();
+    let output = user.command(&plumb).args(["mem", "1"]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(errors.contains("no permission") && errors.lines().count() == 1, "{errors}");

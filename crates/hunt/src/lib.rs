@@ -21,6 +21,7 @@ mod objects;
 mod report;
 mod run;
 pub mod show;
+mod untraced;
 
 pub use advice::{Advice, Table};
 pub use error::Error;

@@ -75,6 +75,8 @@ pub struct Cost {
     pub allocations_sampled: u64,
     /// Why malloc was not probed though a heap grew.
     pub not_probed: Option<String>,
+    /// Why nothing was traced, and so no stack can be named.
+    pub not_traced: Option<String>,
     /// Maps and unmaps counted in the kernel only.
     pub counted_in_kernel: u64,
 }

@@ -13,7 +13,7 @@ use crate::culprits;
 use crate::growth::Growth;
 use crate::objects::First;
 use crate::report::{Cost, Report};
-use crate::{Error, Table, cost};
+use crate::{Error, Table, cost, untraced};
 
 /// What to hunt and for how long.
 #[derive(Debug, Clone)]
@@ -68,8 +68,10 @@ const BUDGET: u32 = 40;
 /// Hunts until the time is up, the targets have ended, or `stop` is set. `attached` is called when
 /// nothing more can be missed.
 ///
+/// Where tracing is refused, the report has no culprits and says so.
+///
 /// # Errors
-/// No permission, or targets that are gone before the attach.
+/// Targets that may not be read, or that are gone before the attach.
 pub fn run(
     options: &Options,
     stop: &AtomicBool,
@@ -78,7 +80,14 @@ pub fn run(
 ) -> Result<Report, Error> {
     let started = Instant::now();
     let cpu = cost::cpu_seconds();
-    let tracer = Tracer::attach(&options.roots, options.children)?;
+    let tracer = match Tracer::attach(&options.roots, options.children) {
+        Ok(tracer) => tracer,
+        // What this user or this kernel does not allow takes the stacks away, not the rest.
+        Err(why) if why.is_refusal() => {
+            return untraced::run(options, why.to_string(), stop, attached, tell);
+        }
+        Err(error) => return Err(error.into()),
+    };
     // Beside the trace: while it runs, the ring of the first, whole stacks must be emptied.
     let root = options.roots.first().map(Process::pid);
     let hooks = std::thread::spawn(move || root.and_then(scan));
@@ -117,7 +126,7 @@ pub fn run(
 }
 
 /// The hooks of a process, as `plumb hooks` prints them; `None` where it cannot be read any more.
-fn scan(pid: u32) -> Option<serde_json::Value> {
+pub(crate) fn scan(pid: u32) -> Option<serde_json::Value> {
     let process = Process::open(pid).ok()?;
     serde_json::to_value(plumb_hooks::scan(&process).ok()?).ok()
 }
@@ -272,6 +281,7 @@ impl Hunt {
                 stacks_copied: counters.copied,
                 allocations_sampled: self.tracer.burst_samples().unwrap_or(0) as u64,
                 not_probed: self.no_bursts.or(refused),
+                not_traced: None,
                 counted_in_kernel: counters.paired,
             },
             seconds,

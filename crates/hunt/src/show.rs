@@ -58,6 +58,9 @@ fn write(out: &mut String, r: &Report) -> std::fmt::Result {
 }
 
 fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
+    if let Some(why) = &r.cost.not_traced {
+        return writeln!(out, "culprits  not named: {why}");
+    }
     if r.culprits.is_empty() {
         return writeln!(out, "culprits  none: nothing that grows is held by a stack seen here");
     }

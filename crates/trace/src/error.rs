@@ -41,6 +41,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is this user or this kernel that does not let anything be traced.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Permission(_) | Self::Load { .. })
+    }
+
     /// Names a failure of the BPF loader by its cause.
     pub(crate) fn load(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         let mut why = error.to_string();
