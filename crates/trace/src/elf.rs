@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use object::read::ReadCache;
-use object::{Object, ObjectSection, ObjectSegment, ReadRef};
+use object::{Object, ObjectSection, ObjectSegment, ReadRef, SegmentFlags, elf};
 
 /// Sections larger than this are not read: no linker makes them, a hostile file may.
 const SECTION_MAX: u64 = 512 << 20;
@@ -28,6 +28,8 @@ pub struct Segment {
     pub bytes: u64,
     /// The address that the file states.
     pub address: u64,
+    /// Whether it holds code.
+    pub execute: bool,
 }
 
 /// The parts of an ELF file.
@@ -68,6 +70,7 @@ impl Elf {
                 offset: s.file_range().0,
                 bytes: s.file_range().1,
                 address: s.address(),
+                execute: matches!(s.flags(), SegmentFlags::Elf { p_flags } if p_flags & elf::PF_X != 0),
             })
             .collect();
         let range = |name: &str| {
@@ -98,14 +101,33 @@ impl Elf {
         self.segments.iter().map(|s| s.address).min().unwrap_or(0)
     }
 
-    /// What to add to a stated address where the file's byte `offset` is mapped at `address`.
+    /// What to add to a stated address where the file's byte `offset` is mapped executable at
+    /// `address`. A page of the file may be of two segments: lld and mold let the code begin where the
+    /// data before it ends, each mapped at another distance from its place in the file.
     pub fn bias(&self, address: u64, offset: u64) -> Option<u64> {
         const PAGE: u64 = 4096;
-        let s = self.segments.iter().find(|s| {
+        let s = self.segments.iter().filter(|s| s.execute).find(|s| {
             let first = s.offset & !(PAGE - 1);
             let end = s.offset.saturating_add(s.bytes);
             (first..end.max(first.saturating_add(1))).contains(&offset)
         })?;
         Some(address.wrapping_sub(offset).wrapping_add(s.offset).wrapping_sub(s.address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What rust-lld makes of a small program.
+    #[test]
+    fn code_that_shares_a_page_with_data_is_where_it_was_mapped() {
+        let data = Segment { offset: 0, bytes: 0x13fec, address: 0, execute: false };
+        let code = Segment { offset: 0x13ff0, bytes: 0x3fdb0, address: 0x14ff0, execute: true };
+        let elf = Elf { segments: vec![data, code], ..Elf::default() };
+        let base = 0x5555_0000_0000;
+        assert_eq!(elf.bias(base + 0x14000, 0x13000), Some(base));
+        assert_eq!(elf.bias(base + 0x54000, 0x53000), Some(base));
+        assert_eq!(elf.bias(base, 0x60000), None);
     }
 }
