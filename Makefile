@@ -1,5 +1,5 @@
 # The two commands a person needs are `make up` and `make test`.
-.PHONY: up test lint bench bench-engine bench-kv bench-router bench-hunt bench-start bench-serve release rust build-packages test-packages venv clients models oracle bpf bpf-check demo-hunt
+.PHONY: up test lint bench bench-engine bench-kv bench-router bench-hunt bench-start bench-serve release rust build-packages test-packages venv clients models oracle llama-server bpf bpf-check demo-hunt
 
 CARGO ?= cargo
 PORT  ?= 8000
@@ -55,6 +55,12 @@ oracle: rust models
 	@scripts/debian-packages oracle
 	@PATH="$(VENV)/bin:$$PATH" bench/oracle/run
 
+# llama.cpp's server, for bench-serve and bench-start. 10 CPU-minutes, once.
+llama-server: export CARGO_TARGET_DIR ?= $(CURDIR)/bench/oracle/target
+llama-server: venv
+	@scripts/debian-packages oracle
+	@PATH="$(VENV)/bin:$$PATH" bench/oracle/server
+
 # The engine and its kernels beside llama.cpp (made by oracle) and the core's limits.
 bench-engine: rust models
 	@bench/engine/run $(ARGS)
@@ -62,15 +68,18 @@ bench-engine: rust models
 bench: bench-engine bench-start bench-serve bench-kv bench-router
 
 SMOLLM2 := $(PLUMB_CACHE)/SmolLM2-135M-Instruct.Q4_1.gguf
+# Beside us where `make llama-server` has built it.
+LLAMA_SERVER := $(wildcard bench/oracle/target/llama-server/llama-server)
+LLAMA := $(if $(LLAMA_SERVER),--llama $(LLAMA_SERVER))
 
 # From exec to the first token, and memory beside the weights.
 bench-start: release models
 	$(CARGO) build --release -p plumb-engine --example tables
-	@bench/start/run $(SMOLLM2) $(ARGS)
+	@bench/start/run $(SMOLLM2) $(LLAMA) $(ARGS)
 
 # What a long prompt does to those who are being answered.
 bench-serve: release models
-	@bench/serve/run $(SMOLLM2) $(ARGS)
+	@bench/serve/run $(SMOLLM2) $(LLAMA) $(ARGS)
 
 # Pulls of KV blocks between two processes beside memcpy.
 bench-kv: rust

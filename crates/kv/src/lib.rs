@@ -15,6 +15,7 @@
 
 mod block;
 mod chain;
+mod fill;
 mod identity;
 mod lease;
 mod pool;
@@ -25,6 +26,7 @@ pub mod transfer;
 
 pub use block::{Block, BlockId};
 pub use chain::ChainHash;
+pub use fill::Fill;
 pub use identity::{Identity, Mismatch};
 pub use lease::{DEFAULT_TTL, GrantError, LeaseCounts, Leases, NoLease};
 pub use pool::{Error, OutOfBlocks, Pool, PoolView};

@@ -5,8 +5,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use plumb_region::{Options, Region};
+use plumb_region::Region;
 
+use crate::fill::Fill;
 use crate::state::{Counts, State};
 use crate::{Block, BlockId, BlockShape, ChainHash, ShapeError};
 
@@ -63,6 +64,18 @@ impl Pool {
     /// A shape or size that cannot be, or memory that is short: the whole pool is taken here, so
     /// that it cannot be short in the middle of a request.
     pub fn new(name: &str, shape: BlockShape, blocks: usize) -> Result<Arc<Self>, Error> {
+        let (pool, fill) = Self::begin(name, shape, blocks)?;
+        fill.run()?;
+        Ok(pool)
+    }
+
+    /// As [`new`](Self::new), but only the first blocks have their memory when this returns; the
+    /// rest is [`Fill::run`]'s, on a thread that nobody waits for. Blocks can be used at once: they
+    /// are handed out in the order in which they are filled, and far more slowly.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn begin(name: &str, shape: BlockShape, blocks: usize) -> Result<(Arc<Self>, Fill), Error> {
         let (layer_offsets, block_bytes) = shape.layout()?;
         let refused = || Error::Size { blocks, block_bytes };
         let bytes = block_bytes.checked_mul(blocks).ok_or_else(refused)?;
@@ -70,9 +83,12 @@ impl Pool {
         if count == 0 || isize::try_from(bytes).is_err() {
             return Err(refused());
         }
-        let region = Region::create_with(name, bytes, Options { prefault: true })?;
+        let region = Region::create(name, bytes)?;
         let state = Mutex::new(State::new(count));
-        Ok(Arc::new(Self { region, shape, layer_offsets, block_bytes, blocks: count, state }))
+        let pool =
+            Arc::new(Self { region, shape, layer_offsets, block_bytes, blocks: count, state });
+        let fill = Fill::begin(&pool)?;
+        Ok((pool, fill))
     }
 
     /// The shape of its blocks.

@@ -12,7 +12,7 @@ pub enum Error {
         /// What was asked for.
         bytes: usize,
     },
-    /// The kernel refused a step; for `prefault` and `map` it is mostly memory that is short.
+    /// The kernel refused a step; for `populate` and `map` it is mostly memory that is short.
     #[error("region {name} ({bytes} bytes): {step}: {errno}")]
     System {
         /// The region's name.

@@ -18,5 +18,5 @@ mod mapping;
 mod registry;
 
 pub use error::Error;
-pub use mapping::{Options, Region};
+pub use mapping::Region;
 pub use registry::{Entry, all};

@@ -1,6 +1,7 @@
 //! A region: descriptor, mapping, name.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
@@ -13,14 +14,8 @@ use crate::registry::Registered;
 
 /// Linux's bound on a memfd's name, without the terminating zero.
 const NAME_MAX: usize = 249;
-
-/// How a region of ours is made.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Touch every page now, so that memory that is short is an error here and not a stall, or a
-    /// death, in the middle of a request.
-    pub prefault: bool,
-}
+/// No page of Linux's is larger, but for huge ones.
+const PAGE: usize = 64 << 10;
 
 /// Named memory, mapped once for as long as this lives.
 ///
@@ -47,14 +42,6 @@ impl Region {
     /// # Errors
     /// [`Error::Size`] for 0 bytes, [`Error::System`] where the kernel refuses.
     pub fn create(name: &str, bytes: usize) -> Result<Self, Error> {
-        Self::create_with(name, bytes, Options::default())
-    }
-
-    /// As [`Region::create`], with options.
-    ///
-    /// # Errors
-    /// As [`Region::create`]; with `prefault` also when memory is short.
-    pub fn create_with(name: &str, bytes: usize, options: Options) -> Result<Self, Error> {
         let name = visible_name(name);
         let failed = |step, errno| Error::System { name: name.clone(), bytes, step, errno };
         check_size(&name, bytes)?;
@@ -68,10 +55,42 @@ impl Region {
         // After our own mapping: this one stays writable, no later one can be.
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&region.fd, seals).map_err(|errno| failed("seal", errno))?;
-        if options.prefault {
-            region.prefault().map_err(|errno| failed("prefault", errno))?;
-        }
         Ok(region)
+    }
+
+    /// Takes the memory of some bytes of a region of ours now, so that memory that is short is an
+    /// error here and not a stall, or a death, in the middle of a request. Bytes stay as they are,
+    /// whoever reads or writes them meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::System`] when memory is short.
+    pub fn populate(&self, bytes: Range<usize>) -> Result<(), Error> {
+        let end = bytes.end.min(self.bytes);
+        let start = bytes.start.min(end) / PAGE * PAGE;
+        if start == end {
+            return Ok(());
+        }
+        // SAFETY: the range lies within our own live mapping; populating it changes no byte.
+        let populated = unsafe {
+            let first = self.base.add(start);
+            rustix::mm::madvise(first.as_ptr().cast(), end - start, Advice::LinuxPopulateWrite)
+        };
+        let taken = match populated {
+            // Before Linux 5.14. fallocate takes the same pages, through the descriptor.
+            Err(Errno::INVAL) => rustix::fs::fallocate(
+                &self.fd,
+                rustix::fs::FallocateFlags::empty(),
+                start as u64,
+                (end - start) as u64,
+            ),
+            answer => answer,
+        };
+        taken.map_err(|errno| Error::System {
+            name: self.name.clone(),
+            bytes: self.bytes,
+            step: "populate",
+            errno,
+        })
     }
 
     /// A peer's region, mapped read-only from the descriptor that it handed over. In the list of
@@ -124,23 +143,6 @@ impl Region {
     ) -> Self {
         let registered = Registered::new(&name, bytes);
         Self { name, base, bytes, fd, writable, _registered: registered }
-    }
-
-    fn prefault(&self) -> Result<(), Errno> {
-        // SAFETY: the range is our own live mapping; populating it changes no byte.
-        let populated = unsafe {
-            rustix::mm::madvise(self.base.as_ptr().cast(), self.bytes, Advice::LinuxPopulateWrite)
-        };
-        match populated {
-            // Before Linux 5.14. fallocate takes the same pages, through the descriptor.
-            Err(Errno::INVAL) => rustix::fs::fallocate(
-                &self.fd,
-                rustix::fs::FallocateFlags::empty(),
-                0,
-                self.bytes as u64,
-            ),
-            answer => answer,
-        }
     }
 
     /// The region's name.

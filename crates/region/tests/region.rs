@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 
-use plumb_region::{Error, Options, Region, all};
+use plumb_region::{Error, Region, all};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
@@ -73,14 +73,20 @@ fn descriptors_that_could_kill_their_reader_are_refused() {
 }
 
 #[test]
-fn prefault_takes_the_pages_at_once() {
+fn populating_takes_the_pages_that_are_named_and_keeps_their_bytes() {
     let bytes = 4 << 20;
-    let resident = |region: &Region| rustix::fs::fstat(region.fd()).unwrap().st_blocks * 512;
-    let lazy = Region::create("region-test-lazy", bytes).unwrap();
-    assert_eq!(resident(&lazy), 0);
-    let eager =
-        Region::create_with("region-test-eager", bytes, Options { prefault: true }).unwrap();
-    assert!(resident(&eager) >= bytes as i64);
+    let region = Region::create("region-test-populate", bytes).unwrap();
+    let resident = || rustix::fs::fstat(region.fd()).unwrap().st_blocks as usize * 512;
+    assert_eq!(resident(), 0);
+    region.populate(0..1 << 20).unwrap();
+    assert_eq!(resident(), 1 << 20);
+    // SAFETY: within the region, which nobody else uses.
+    unsafe { region.base().add(2 << 20).write(7) };
+    region.populate((1 << 20) - 5..usize::MAX).unwrap();
+    assert_eq!(resident(), bytes);
+    // SAFETY: as above.
+    assert_eq!(unsafe { region.base().add(2 << 20).read() }, 7);
+    region.populate(9 << 20..9 << 20).unwrap();
 }
 
 #[test]

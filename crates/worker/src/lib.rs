@@ -20,6 +20,7 @@ mod api;
 mod driver;
 mod error;
 mod explain;
+mod fill;
 mod generation;
 mod instance;
 mod machine;

@@ -1,6 +1,8 @@
 //! From options to a running instance.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -24,7 +26,7 @@ use crate::instance::{Instance, MemoryLayers};
 use crate::metrics::{self, Metrics};
 use crate::options::{BLOCK_TOKENS, WorkerOptions};
 use crate::scheduler::{Limits, Scheduler};
-use crate::{api, memory};
+use crate::{api, fill, memory};
 
 /// An instance that listens, and serves once [`Worker::serve`] is called.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Loads the model, takes all memory, listens. `layers` tells resident bytes by layer; without
+    /// Loads the model, takes all memory but the later part of the KV pool's, listens. `layers` tells resident bytes by layer; without
     /// it the metrics page has what the kernel says of the whole process.
     ///
     /// # Errors
@@ -127,19 +129,12 @@ impl Parts {
     ) -> Result<Self, Error> {
         options.check_cpus(&crate::machine::cpus())?;
         let path = options.model.clone();
-        let file = |source| Error::File { path: path.clone(), source };
-        let text = |source| Error::Text { path: path.clone(), source };
-        let gguf = Gguf::open(&path).map_err(file)?;
-        let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf).map_err(text)?);
-        let template = ChatTemplate::from_gguf(&gguf).map_err(text)?;
-        drop(gguf);
-        let model = Model::load(&path, &LoadOptions::default())
-            .map_err(|source| Error::Model { path: path.clone(), source })?;
+        let Loaded { tokenizer, template, model } = Loaded::read(&path)?;
         let shape = model.kv_shape(BLOCK_TOKENS, KvType::F16);
         let (_, block_bytes) = shape.layout().map_err(plumb_kv::Error::from)?;
         let (context, blocks) = options.sizes(model.config().context, block_bytes)?;
         WorkerOptions::check_pool(blocks, block_bytes, crate::machine::memory())?;
-        let pool = Pool::new(&pool_name(&options), shape, blocks)?;
+        let (pool, fill) = Pool::begin(&pool_name(&options), shape, blocks)?;
         let leases = Leases::new(Duration::from_secs(options.kv_lease_seconds));
         let engine_id = uuid::Uuid::new_v4().to_string();
         let server = serve_kv(&options, &model, &pool, &leases, &engine_id)?;
@@ -170,6 +165,7 @@ impl Parts {
             explain: Explain::new(&options),
         };
         let (engine, engine_ended) = thread.spawn(inbox)?;
+        fill::start(fill, commands.clone())?;
         let http = HttpLimits::default();
         let max_answers =
             options.max_seqs.saturating_add(options.max_waiting).min(Semaphore::MAX_PERMITS);
@@ -208,6 +204,34 @@ impl Parts {
             "ready"
         );
         Ok(Self { instance, http, engine, engine_ended })
+    }
+}
+
+/// What a model's file holds.
+struct Loaded {
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    model: Arc<Model>,
+}
+
+impl Loaded {
+    /// Reads a vocabulary beside the weights: either takes a good part of a start.
+    fn read(path: &Path) -> Result<Self, Error> {
+        let text = |source| Error::Text { path: path.to_owned(), source };
+        let gguf =
+            Gguf::open(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+        let tokenizer = || Tokenizer::from_gguf(&gguf).map(Arc::new).map_err(text);
+        let (tokenizer, model) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(tokenizer);
+            let model = Model::of(path, &gguf, &LoadOptions::default());
+            let tokenizer = tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic));
+            (tokenizer, model)
+        });
+        Ok(Self {
+            tokenizer: tokenizer?,
+            template: ChatTemplate::from_gguf(&gguf).map_err(text)?,
+            model: model.map_err(|source| Error::Model { path: path.to_owned(), source })?,
+        })
     }
 }
 

@@ -64,9 +64,16 @@ impl Model {
     /// When the file cannot be read, is of a family without a plan, or lacks a tensor or has one
     /// of the wrong shape.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Arc<Self>, Error> {
-        let gguf = Gguf::open(path)?;
-        let config = Config::read(&gguf)?;
-        let weights = Weights::load(path, &gguf, &config, &options.pack_file)?;
+        Self::of(path, &Gguf::open(path)?, options)
+    }
+
+    /// As [`load`](Self::load), from a file that is open already. It is not needed afterwards.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn of(path: &Path, gguf: &Gguf, options: &LoadOptions) -> Result<Arc<Self>, Error> {
+        let config = Config::read(gguf)?;
+        let weights = Weights::load(path, gguf, &config, &options.pack_file)?;
         let divisors = weights.rope_divisors.as_deref();
         let rotation = |rope: crate::config::RopeBase| {
             Rotation::new(config.rope_dims, rope.base, rope.scaling, divisors)

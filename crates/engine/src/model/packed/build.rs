@@ -11,7 +11,8 @@ use plumb_gguf::Gguf;
 use rustix::fs::{FallocateFlags, FlockOperation, flock};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A path with a suffix added.
@@ -68,6 +69,14 @@ pub(super) fn build(
     drop(mapping);
     file.sync_all().map_err(|error| failed("cannot write", error))?;
     std::fs::rename(&unfinished, path).map_err(|error| failed("cannot rename", error))
+}
+
+/// Renews the header of a whole pack file, so that the next start need not read the model to know it.
+/// Whoever reads a mix of two headers finds that its digest is wrong, and looks again under the lock.
+pub(super) fn stamp(file: &File, header: &Header) -> Result<(), std::io::Error> {
+    // The same file, whatever bears its name by now.
+    let same = format!("/proc/self/fd/{}", file.as_raw_fd());
+    OpenOptions::new().write(true).open(same)?.write_all_at(&header.to_bytes(), 0)
 }
 
 /// A file mapped for writing.

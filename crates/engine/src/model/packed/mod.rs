@@ -130,8 +130,14 @@ impl<'a> Source<'a> {
             return None;
         }
         // A model that was copied or touched keeps its pack file: its contents decide then.
-        if header.stamp != self.stamp && header.digest != self.gguf.digest() {
-            return None;
+        if header.stamp != self.stamp {
+            if header.digest != self.gguf.digest() {
+                return None;
+            }
+            if let Err(error) = build::stamp(&file, &Header { stamp: self.stamp, ..header.clone() })
+            {
+                tracing::info!(%error, "the model is read whole at each start: its pack file is of another copy, and cannot be written");
+            }
         }
         let region = Region::map_file("weights", file).ok()?;
         Some(Packed { memory: Memory::Shared(region), digest: header.digest })
