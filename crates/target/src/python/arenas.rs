@@ -80,7 +80,7 @@ fn may_start(words: &[u64], array: u64, maps: &[Map], sizes: Sizes) -> bool {
         // An arena that was given back; its entry is on the list of unused ones.
         return words[4] == 0 || is_link(words[4], array);
     }
-    entry(words, 0, maps, sizes).is_some()
+    entry(words, 0, sizes).is_some_and(|arena| is_mapped(maps, &arena))
 }
 
 /// Whether a link leads to an entry of the array.
@@ -118,25 +118,28 @@ fn entries(words: &[u64], from: u32, array: u64, maps: &[Map], sizes: Sizes) -> 
             return None;
         }
         if words[0] != 0 {
-            found.push(entry(words, index, maps, sizes)?);
+            // One that is younger than the maps is left out, and the array still agrees.
+            found.extend(Some(entry(words, index, sizes)?).filter(|arena| is_mapped(maps, arena)));
         }
     }
     Some(found)
 }
 
+fn is_mapped(maps: &[Map], arena: &Arena) -> bool {
+    maps::find(maps, arena.range.start)
+        .is_some_and(|map| map.is_anonymous() && map.permissions.write && map.permissions.read)
+}
+
 /// An entry in use, where all its fields agree with each other.
-fn entry(words: &[u64], index: u32, maps: &[Map], sizes: Sizes) -> Option<Arena> {
+fn entry(words: &[u64], index: u32, sizes: Sizes) -> Option<Arena> {
     let (address, fresh) = (words[0], words[1]);
     let (free, total) = (words[2] as u32, (words[2] >> 32) as u32);
-    let mapped = maps::find(maps, address)
-        .is_some_and(|map| map.is_anonymous() && map.permissions.write && map.permissions.read);
     let (arena_size, pool_size) = sizes;
     let end = address.checked_add(arena_size)?;
     let first = address.checked_next_multiple_of(pool_size)?;
     // The last pool is lost where the arena is not aligned to its pools.
     let whole = (arena_size / pool_size) as u32 - u32::from(first != address);
-    let sound = mapped
-        && address.is_multiple_of(PAGE)
+    let sound = address.is_multiple_of(PAGE)
         && total == whole
         && free <= total
         && fresh >= first
@@ -144,4 +147,38 @@ fn entry(words: &[u64], index: u32, maps: &[Map], sizes: Sizes) -> Option<Arena>
         && (fresh - first).is_multiple_of(pool_size)
         && (words[3] == 0 || (first..end).contains(&words[3]));
     sound.then_some(Arena { range: address..end, index, fresh, pool_size })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARRAY: u64 = 0x10_0000;
+
+    struct Words(Vec<u64>);
+
+    impl ReadMemory for Words {
+        fn read_at(&self, address: u64, out: &mut [u8]) -> usize {
+            let bytes: Vec<u8> = self.0.iter().flat_map(|w| w.to_le_bytes()).collect();
+            let Some(at) = address.checked_sub(ARRAY).map(|a| a as usize) else { return 0 };
+            let got = bytes.len().saturating_sub(at).min(out.len());
+            out[..got].copy_from_slice(&bytes[at.min(bytes.len())..][..got]);
+            got
+        }
+    }
+
+    #[test]
+    fn an_arena_younger_than_the_maps_hides_no_other() {
+        let (size, pool) = sizes(11);
+        let arena = |n: u64| 0x4000_0000 + n * size;
+        let words = (0..32).flat_map(|n| {
+            let free = (size / pool) << 32;
+            if n < 20 { [arena(n), arena(n), free, 0, 0, 0] } else { [0; 6] }
+        });
+        let memory = Words(words.collect());
+        let line = format!("{:x}-{:x} rw-p 00000000 00:00 0 \n", arena(0), arena(19));
+        let maps = maps::parse(line.as_bytes()).expect("maps");
+        let found = read(&memory, ARRAY, &maps, (size, pool)).expect("an array");
+        assert_eq!(found.len(), 19);
+    }
 }
