@@ -1,6 +1,6 @@
 //! Names of functions: which are memory's, how they are shown, which of several is the public one.
 
-use plumb_target::symbols::Symbol;
+use plumb_target::symbols::{Symbol, demangled};
 
 /// Functions of the C library through which a process gets or gives back memory, or copies or loads
 /// what holds it.
@@ -69,19 +69,7 @@ pub(crate) fn is_cpp(name: &str) -> bool {
 
 /// A name as a person writes it: demangled, without a version.
 pub(crate) fn shown(name: &str) -> String {
-    let name = name.split('@').next().unwrap_or(name);
-    if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return format!("{rust:#}");
-    }
-    // Deep nesting makes a demangler dear; names this long are not worth it.
-    const LONGEST: usize = 4096;
-    if name.starts_with("_Z") && name.len() <= LONGEST {
-        let parsed = cpp_demangle::Symbol::new(name).ok();
-        if let Some(text) = parsed.and_then(|s| s.demangle().ok()) {
-            return text;
-        }
-    }
-    name.to_owned()
+    demangled(name.split('@').next().unwrap_or(name))
 }
 
 /// Of the names of one address: the public one, then the others, each once.

@@ -9,6 +9,29 @@ use object::{LittleEndian, Object, ObjectSymbol, SymbolFlags, elf};
 
 use crate::Error;
 
+/// A name as a person writes it. One that no compiler mangled stays as it is: demanglers take the C
+/// function `w` for a type.
+pub fn demangled(name: &str) -> String {
+    // Deep nesting makes a demangler dear; names this long are not worth it.
+    const LONGEST: usize = 4096;
+    let name = without_clone(name);
+    if !["_Z", "__Z", "_R"].iter().any(|mark| name.starts_with(mark)) || name.len() > LONGEST {
+        return name.to_owned();
+    }
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return format!("{rust:#}");
+    }
+    let cpp = cpp_demangle::Symbol::new(name).ok().and_then(|s| s.demangle().ok());
+    cpp.unwrap_or_else(|| name.to_owned())
+}
+
+/// Without the marks of a copy or a part that a compiler made of a function: `grow.constprop.0`.
+fn without_clone(name: &str) -> &str {
+    const MARKS: [&str; 6] = [".constprop.", ".isra.", ".part.", ".cold", ".lto_priv.", ".llvm."];
+    let cut = MARKS.iter().filter_map(|mark| name.find(mark)).filter(|at| *at > 0).min();
+    cut.map_or(name, |at| &name[..at])
+}
+
 /// One function or variable of an ELF file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Symbol {
@@ -128,6 +151,17 @@ fn symbol<'data>(symbol: &impl ObjectSymbol<'data>, dynamic: bool) -> Option<Sym
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_mangled_names_are_demangled() {
+        // Each of these is a type to a demangler.
+        for plain in ["w", "i", "f", "Dn", "mmap", "_start", ".cold"] {
+            assert_eq!(demangled(plain), plain);
+        }
+        assert_eq!(demangled("_ZN4core3fmt5write17h0123456789abcdefE"), "core::fmt::write");
+        assert_eq!(demangled("_Z4growm.constprop.0"), "grow(unsigned long)");
+        assert_eq!(demangled("pool_grow.part.0.isra.0"), "pool_grow");
+    }
 
     fn named(name: &str, address: u64, size: u64, is_exported: bool) -> Symbol {
         Symbol {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
 use plumb_target::Process;
-use plumb_target::symbols::SymbolTable;
+use plumb_target::symbols::{SymbolTable, demangled};
 
 use crate::frames::{Frame, FrameKind};
 use crate::modules::{Module, ModuleId, Modules, Place};
@@ -38,7 +38,7 @@ impl Symbols {
         let symbolizer = Symbolizer::builder()
             .enable_code_info(true)
             .enable_inlined_fns(true)
-            .enable_demangling(true)
+            .enable_demangling(false)
             .build();
         Self { symbolizer, known: HashMap::new(), tables: HashMap::new() }
     }
@@ -89,7 +89,7 @@ impl Symbols {
 fn named(sym: &Sym<'_>, module: &str) -> Vec<Frame> {
     let frame = |function: &str, code: Option<&CodeInfo<'_>>| Frame {
         kind: FrameKind::Native,
-        function: Some(function.to_owned()),
+        function: Some(demangled(function)),
         module: Some(module.to_owned()),
         file: code.map(|c| c.to_path().to_string_lossy().into_owned()),
         line: code.and_then(|c| c.line),
