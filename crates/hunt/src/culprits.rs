@@ -1,5 +1,6 @@
 //! From what every stack holds to the few that explain the growth.
 
+use plumb_ledger::verdict::Kind;
 use plumb_trace::account::Backing;
 use plumb_trace::samples::Kept;
 use plumb_trace::{Holding, Tracer};
@@ -17,6 +18,9 @@ pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit>
     let (Some(layer), Some(true) | None) = (&verdict.summary.layer, verdict.summary.leak) else {
         return Vec::new();
     };
+    if verdict.summary.leak.is_none() && !grows(verdict) {
+        return Vec::new();
+    }
     if layer.starts_with("heap")
         && let Some(sampled) = sampled(tracer, verdict, now_ns)
     {
@@ -34,6 +38,11 @@ pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit>
         scale(&mut culprits, verdict);
     }
     biggest(culprits)
+}
+
+/// Whether what cannot be judged yet grew at all: nobody is blamed for what goes up and down.
+fn grows(verdict: &Verdict) -> bool {
+    verdict.summary.kind != Kind::Sawtooth && verdict.summary.bytes_per_s.is_none_or(|r| r > 0.0)
 }
 
 /// The few that matter, those with the same functions as one, with the biggest's lines.
@@ -122,6 +131,8 @@ fn may_hold(layer: &str, backing: Backing) -> bool {
         "shared" => matches!(backing, Backing::Shared | Backing::File),
         "memfd_unmapped" => matches!(backing, Backing::Memfd | Backing::Written),
         "tmpfs_unmapped" => backing == Backing::Written,
+        "device" => matches!(backing, Backing::File | Backing::Shared),
+        "sockets" => false,
         _ => matches!(backing, Backing::Anonymous | Backing::Brk | Backing::Chunk),
     }
 }

@@ -71,7 +71,7 @@ int given(struct regs *r)
 	struct target *t = map_lookup(&targets, &tgid);
 	struct asked *a = map_lookup(&asked, &tid);
 	struct record *rec = scratch_of();
-	if (!t || !a || !rec)
+	if (!t || !a || !rec || !has_room_for_samples())
 		return 0;
 	u64 at = r->ax;
 	if (a->out && (at || read_user(&at, 8, (void *)a->out)))
@@ -97,7 +97,7 @@ int given_chunk(struct regs *r)
 	struct target *t = map_lookup(&targets, &tgid);
 	struct record *rec = scratch_of();
 	u64 head = 0;
-	if (!t || !rec || !r->ax || read_user(&head, 8, (void *)(r->ax - 8)) || head < 32)
+	if (!t || !has_room_for_samples() || !rec || !r->ax || read_user(&head, 8, (void *)(r->ax - 8)) || head < 32)
 		return 0;
 	fill(&rec->event, KIND_ALLOC, t);
 	rec->event.nr = 0;

@@ -42,6 +42,7 @@ static long (*const read_kernel)(void *dst, u32 size, const void *src) = (void *
 static long (*const ring_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 static void *(*const ring_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*const ring_submit)(void *data, u64 flags) = (void *)132;
+static u64 (*const ring_query)(void *ring, u64 flags) = (void *)134;
 
 /* x86-64 user registers at kernel entry: ABI (arch/x86/include/uapi/asm/ptrace.h). */
 struct regs {
@@ -55,10 +56,22 @@ struct thread_struct {
 
 struct files_struct;
 
+/* One call whose return is probed. */
+struct return_instance {
+	unsigned long stack;
+	unsigned long orig_ret_vaddr;
+	struct return_instance *next;
+} CORE;
+
+struct uprobe_task {
+	struct return_instance *return_instances;
+} CORE;
+
 struct task_struct {
 	int pid;
 	int tgid;
 	struct files_struct *files;
+	struct uprobe_task *utask;
 	struct thread_struct thread;
 } CORE;
 
@@ -69,4 +82,6 @@ struct raw_args {
 	u64 args[4];
 };
 
+/* Whether the running kernel has a field. */
+#define CORE_HAS(field) __builtin_preserve_field_info(field, 2)
 #define CORE_READ(dst, field) read_kernel(&(dst), sizeof(dst), __builtin_preserve_access_index(&(field)))

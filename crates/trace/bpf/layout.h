@@ -22,6 +22,7 @@ enum {
 	FINE_PIECE = 256,
 	STACK_UNREAD = 10, /* unreadable pieces in a row: the stack ends here */
 	WALK_MAX = 128,
+	RETURNS_MAX = 8,
 	PYTHON_MAX = 96,
 };
 
@@ -47,13 +48,20 @@ struct python_frame {
 	u64 owner;
 };
 
+/* A return address that a probe at a function's return has replaced on the stack. */
+struct hijacked {
+	u64 at; /* where on the stack */
+	u64 to; /* what stood there */
+};
+
 struct stack {
 	u64 ip, sp, bp;
 	u64 python_hash;
 	u32 python_frames;
 	u32 bytes;
 	u32 unread; /* used while copying */
-	u32 pad;
+	u32 hijacked;
+	struct hijacked returns[RETURNS_MAX];
 	struct python_frame python[PYTHON_MAX];
 };
 

@@ -57,9 +57,10 @@ struct {
 	__uint(map_flags, NO_PREALLOC);
 } live SEC(".maps");
 
+enum { RING_BYTES = 16 * 1024 * 1024 };
 struct {
 	__uint(type, MAP_RINGBUF);
-	__uint(max_entries, 16 * 1024 * 1024);
+	__uint(max_entries, RING_BYTES);
 } events SEC(".maps");
 
 /* One a processor; userland sets how many. A per-CPU map's values end at 32 KiB. */
@@ -70,7 +71,7 @@ struct {
 	__type(value, struct record);
 } scratch SEC(".maps");
 
-enum counter { COUNT_EVENTS, COUNT_LOST, COUNT_COPIED, COUNT_PAIRED, COUNT_UNREAD, COUNTERS };
+enum counter { COUNT_EVENTS, COUNT_LOST, COUNT_COPIED, COUNT_PAIRED, COUNT_SKIPPED, COUNTERS };
 struct {
 	__uint(type, MAP_PERCPU_ARRAY);
 	__uint(max_entries, COUNTERS);
@@ -83,6 +84,15 @@ INLINE void count(u32 which)
 	u64 *n = map_lookup(&counters, &which);
 	if (n)
 		*n += 1;
+}
+
+/* Allocations and page faults are samples: they leave half of the ring to what must not be lost. */
+INLINE int has_room_for_samples(void)
+{
+	if (ring_query(&events, 0) < RING_BYTES / 2)
+		return 1;
+	count(COUNT_SKIPPED);
+	return 0;
 }
 
 INLINE struct record *scratch_of(void)

@@ -153,7 +153,7 @@ int fault(struct raw_args *ctx)
 	/* By address, not by count: which pages are sampled does not depend on who touches them. */
 	u64 page = ctx->args[0] >> 12;
 	u64 mixed = page * 0x9e3779b97f4a7c15ull;
-	if (mixed >> (64 - (c->fault_shift & 31)))
+	if (mixed >> (64 - (c->fault_shift & 31)) || !has_room_for_samples())
 		return 0;
 	struct regs r;
 	if (read_kernel(&r, sizeof(r), (void *)ctx->args[1]) || r.cs != USER_64)

@@ -152,6 +152,34 @@ GLOBAL int copy_stack(struct record *r)
 	return 0;
 }
 
+/* While a function's return is probed its return address on the stack is the kernel's own trampoline.
+ * The kernel keeps the true ones, the innermost call first. */
+GLOBAL int copy_returns(struct stack *s)
+{
+	struct task_struct *task = (void *)current_task();
+	struct uprobe_task *utask = 0;
+	struct return_instance *call = 0;
+	if (!s)
+		return 0;
+	s->hijacked = 0;
+	if (!CORE_HAS(task->utask))
+		return 0;
+	CORE_READ(utask, task->utask);
+	if (!utask)
+		return 0;
+	CORE_READ(call, utask->return_instances);
+	for (u32 i = 0; i < RETURNS_MAX && call; i++) {
+		unsigned long at = 0, to = 0;
+		CORE_READ(at, call->stack);
+		CORE_READ(to, call->orig_ret_vaddr);
+		s->returns[i].at = at;
+		s->returns[i].to = to;
+		s->hijacked = i + 1;
+		CORE_READ(call, call->next);
+	}
+	return 0;
+}
+
 /* Fills in the stack's name and, where it has none or a new one, marks it for copying. */
 INLINE void name_stack(struct record *r, struct target *t, u64 ip, u64 sp, u64 bp)
 {
@@ -175,6 +203,7 @@ INLINE void emit_record(struct record *r)
 	u64 wake = RB_NO_WAKEUP;
 	if (!(r->event.flags & HASHED) || !is_known(hash)) {
 		copy_stack(r);
+		copy_returns(&r->stack);
 		u32 got = r->stack.bytes;
 		r->event.flags |= WITH_STACK;
 		if (got > STACK_MAX)

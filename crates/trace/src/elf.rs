@@ -4,6 +4,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
+use gimli::{BaseAddresses, EhFrame, EhFrameHdr, LittleEndian, UnwindSection};
 use object::read::ReadCache;
 use object::{Object, ObjectSection, ObjectSegment, ReadRef, SegmentFlags, elf};
 
@@ -47,6 +48,8 @@ pub struct Elf {
     pub eh_frame: Option<Section>,
     /// `.debug_frame`, decompressed.
     pub debug_frame: Option<Section>,
+    /// Whether Go's linker made it: its code keeps frame pointers instead of tables.
+    pub is_go: bool,
 }
 
 impl Elf {
@@ -93,6 +96,32 @@ impl Elf {
             eh_frame_hdr: section(".eh_frame_hdr"),
             debug_frame: if eh_frame.is_some() { None } else { section(".debug_frame") },
             eh_frame,
+            is_go: object.section_by_name(".gopclntab").is_some()
+                || object.section_by_name(".go.buildinfo").is_some(),
+        }
+    }
+
+    /// Whether an unwind table covers a stated address, as far as that can be looked up.
+    pub fn has_table(&self, address: u64) -> bool {
+        // Without an index all of it must be read, which is done for what small programs have.
+        const READ_MAX: usize = 1 << 20;
+        let Some(frames) = &self.eh_frame else {
+            return self.debug_frame.is_some() || self.is_go;
+        };
+        let bases = BaseAddresses::default()
+            .set_eh_frame_hdr(self.eh_frame_hdr.as_ref().map_or(0, |header| header.range.start))
+            .set_eh_frame(frames.range.start)
+            .set_text(self.text.as_ref().map_or(0, |text| text.start))
+            .set_got(self.got.as_ref().map_or(0, |got| got.start));
+        let all = EhFrame::new(&frames.data, LittleEndian);
+        let cie = |s: &EhFrame<_>, b: &_, offset| s.cie_from_offset(b, offset);
+        let header = self.eh_frame_hdr.as_ref();
+        let parsed =
+            header.and_then(|h| EhFrameHdr::new(&h.data, LittleEndian).parse(&bases, 8).ok());
+        match parsed.as_ref().and_then(gimli::ParsedEhFrameHdr::table) {
+            Some(table) => table.fde_for_address(&all, &bases, address, cie).is_ok(),
+            None if frames.data.len() > READ_MAX => true,
+            None => all.fde_for_address(&bases, address, cie).is_ok(),
         }
     }
 

@@ -77,13 +77,21 @@ pub struct RawStack<'a> {
     pub python_hash: u64,
     /// Python frames, innermost first.
     pub python: Vec<RawPythonFrame>,
+    /// Return addresses that probes have replaced: where on the stack, and what stood there; the
+    /// innermost call first.
+    pub returns: Vec<(u64, u64)>,
     /// The stack's bytes, upwards. Pages that were never touched read as zero.
     pub bytes: &'a [u8],
 }
 
 impl RawStack<'_> {
-    /// The eight bytes at an address of the target's stack, where they were copied.
+    /// The eight bytes at an address of the target's stack, where they were copied, as they are
+    /// without probes.
     pub fn word(&self, address: u64) -> Option<u64> {
+        // Of calls that share a place, as tail calls do, the outermost replaced the true address.
+        if let Some((_, to)) = self.returns.iter().rev().find(|(at, _)| *at == address) {
+            return Some(*to);
+        }
         let at = address.checked_sub(self.sp & !(FINE_PIECE - 1))?;
         let at = usize::try_from(at).ok()?;
         let bytes = self.bytes.get(at..at.checked_add(8)?)?;
@@ -93,7 +101,9 @@ impl RawStack<'_> {
 
 /// Bytes of a record without a stack: `sizeof(struct event)`.
 pub const EVENT_BYTES: usize = 96;
-const STACK_HEAD: usize = 48;
+const RETURNS_MAX: usize = 8;
+const RETURNS: usize = 48;
+const STACK_HEAD: usize = RETURNS + RETURNS_MAX * 16;
 const PYTHON_MAX: usize = 96;
 const PYTHON_BYTES: usize = 24;
 const STACK_BYTES: usize = STACK_HEAD + PYTHON_MAX * PYTHON_BYTES;
@@ -147,6 +157,9 @@ pub fn parse(record: &[u8]) -> Option<(Event, Option<RawStack<'_>>)> {
 fn parse_stack(bytes: &[u8]) -> Option<RawStack<'_>> {
     let frames = (half(bytes, 32)? as usize).min(PYTHON_MAX);
     let copied = (half(bytes, 36)? as usize).min(STACK_MAX);
+    let hijacked = (half(bytes, 44)? as usize).min(RETURNS_MAX);
+    let pair = |at: usize| Some((word(bytes, at)?, word(bytes, at + 8)?));
+    let returns = (0..hijacked).map(|i| pair(RETURNS + i * 16)).collect::<Option<Vec<_>>>()?;
     let python = (0..frames)
         .map(|i| {
             let at = STACK_HEAD + i * PYTHON_BYTES;
@@ -163,6 +176,7 @@ fn parse_stack(bytes: &[u8]) -> Option<RawStack<'_>> {
         bp: word(bytes, 16)?,
         python_hash: word(bytes, 24)?,
         python,
+        returns,
         bytes: bytes.get(STACK_BYTES..STACK_BYTES + copied)?,
     })
 }
@@ -180,4 +194,33 @@ fn kind(n: u32) -> Option<Kind> {
         9 => Kind::Write,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_return_address_is_read_as_it_was() {
+        let (mut record, trampoline) =
+            (vec![0; EVENT_BYTES + STACK_BYTES + 32], 0x7fff_ffff_e000u64);
+        let mut put = |at: usize, bytes: &[u8]| record[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &[7]);
+        put(92, &WITH_STACK.to_le_bytes());
+        let stack = EVENT_BYTES;
+        put(stack + 8, &0x1000u64.to_le_bytes());
+        put(stack + 36, &32u32.to_le_bytes());
+        // A tail call: both calls share a place, and the inner one replaced the outer's trampoline.
+        put(stack + 44, &2u32.to_le_bytes());
+        for (i, to) in [trampoline, 0x40_1234].into_iter().enumerate() {
+            put(stack + RETURNS + i * 16, &0x1008u64.to_le_bytes());
+            put(stack + RETURNS + i * 16 + 8, &to.to_le_bytes());
+        }
+        put(stack + STACK_BYTES + 8, &trampoline.to_le_bytes());
+        put(stack + STACK_BYTES + 16, &5u64.to_le_bytes());
+        let (_, raw) = parse(&record).expect("a record");
+        let raw = raw.expect("with a stack");
+        assert_eq!(raw.word(0x1008), Some(0x40_1234));
+        assert_eq!((raw.word(0x1010), raw.word(0x1020)), (Some(5), None));
+    }
 }

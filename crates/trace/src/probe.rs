@@ -128,6 +128,8 @@ pub struct Counters {
     pub copied: u64,
     /// Maps and unmaps paired in the kernel.
     pub paired: u64,
+    /// Samples left out because the ring was half full.
+    pub skipped: u64,
 }
 
 /// A range that was mapped while pairing in the kernel, and not unmapped as a whole.
@@ -244,25 +246,20 @@ impl Probe {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn watch(
-        &mut self,
-        pid: u32,
-        space: u32,
-        python: bool,
-        children: bool,
-    ) -> Result<(), Error> {
+    pub fn watch(&mut self, pid: u32, space: u32, children: bool) -> Result<(), Error> {
+        let python = self.pythons.get(&pid, 0).is_ok();
         let flags =
             if python { TARGET_PYTHON } else { 0 } | if children { 0 } else { TARGET_NO_CHILDREN };
         self.targets.insert(pid, Target { space, flags }, 0).map_err(|e| Error::load("targets", &e))
     }
 
-    /// Says where a process's interpreter keeps its frames, and has them read.
+    /// Says where a process's interpreter keeps its frames, and has them read once it is watched.
     ///
     /// # Errors
     /// The kernel's refusal.
     pub fn set_python(&mut self, pid: u32, layout: PythonLayout) -> Result<(), Error> {
         self.pythons.insert(pid, layout, 0).map_err(|e| Error::load("pythons", &e))?;
-        let mut target = self.targets.get(&pid, 0).map_err(|e| Error::load("targets", &e))?;
+        let Ok(mut target) = self.targets.get(&pid, 0) else { return Ok(()) };
         target.flags |= TARGET_PYTHON;
         self.targets.insert(pid, target, 0).map_err(|e| Error::load("targets", &e))
     }
@@ -363,7 +360,7 @@ impl Probe {
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         let sum = |i: u32| self.counters.get(&i, 0).map_or(0, |v| v.iter().sum());
-        Counters { events: sum(0), lost: sum(1), copied: sum(2), paired: sum(3) }
+        Counters { events: sum(0), lost: sum(1), copied: sum(2), paired: sum(3), skipped: sum(4) }
     }
 
     /// The ranges that were paired in the kernel and are left.

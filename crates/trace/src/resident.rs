@@ -33,9 +33,18 @@ pub struct Holding {
 /// Pieces closer than this are asked for in one call, in bytes.
 const NEAR: u64 = 1 << 20;
 
-/// Resident bytes of each piece; pieces are in order and do not overlap.
-pub fn resident(pagemap: &Pagemap, pieces: &[Piece<Owner>]) -> Vec<u64> {
-    let mut out = vec![0; pieces.len()];
+/// What of a piece is resident.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Bytes.
+    pub bytes: u64,
+    /// Whether its first page is.
+    pub head: bool,
+}
+
+/// What of each piece is resident; pieces are in order and do not overlap.
+pub fn resident(pagemap: &Pagemap, pieces: &[Piece<Owner>]) -> Vec<Found> {
+    let mut out = vec![Found::default(); pieces.len()];
     let mut first = 0;
     while first < pieces.len() {
         let mut last = first;
@@ -51,15 +60,16 @@ pub fn resident(pagemap: &Pagemap, pieces: &[Piece<Owner>]) -> Vec<u64> {
     out
 }
 
-/// Adds to each piece the bytes that runs share with it. Both are in order and disjoint.
-fn overlap(runs: &[Range<u64>], pieces: &[Piece<Owner>], out: &mut [u64]) {
+/// Adds to each piece what runs share with it. Both are in order and disjoint.
+fn overlap(runs: &[Range<u64>], pieces: &[Piece<Owner>], out: &mut [Found]) {
     let mut at = 0;
-    for ((piece, _), bytes) in pieces.iter().zip(out) {
+    for ((piece, _), found) in pieces.iter().zip(out) {
         while runs.get(at).is_some_and(|r| r.end <= piece.start) {
             at += 1;
         }
         for run in runs[at..].iter().take_while(|r| r.start < piece.end) {
-            *bytes += run.end.min(piece.end) - run.start.max(piece.start);
+            found.bytes += run.end.min(piece.end) - run.start.max(piece.start);
+            found.head |= run.contains(&piece.start);
         }
     }
 }
@@ -67,25 +77,28 @@ fn overlap(runs: &[Range<u64>], pieces: &[Piece<Owner>], out: &mut [u64]) {
 /// Smaller requests get no mapping of their own from malloc, in bytes.
 const CHUNK_LEAST: u64 = 128 << 10;
 
-/// The pieces that glibc's malloc mapped for one request each: their head says so.
-fn chunks(pieces: &[Piece<Owner>], memory: &impl ReadMemory) -> Intervals<()> {
+/// The pieces that glibc's malloc mapped for one request each: their head says so. What is not resident
+/// is not read: reading gives the target a page of zeros and the page table that it needs.
+fn chunks(pieces: &[Piece<Owner>], found: &[Found], memory: &impl ReadMemory) -> Intervals<()> {
     const MMAPPED: u64 = 2;
     const FLAGS: u64 = 7;
-    let large =
-        |p: &&Piece<Owner>| p.1.backing == Backing::Anonymous && p.0.end - p.0.start >= CHUNK_LEAST;
-    let starts: Vec<u64> = pieces.iter().filter(large).map(|(r, _)| r.start).collect();
+    let starts = pieces.iter().zip(found).filter(|((range, owner), found)| {
+        let is_large = range.end - range.start >= CHUNK_LEAST;
+        found.head && is_large && owner.backing == Backing::Anonymous
+    });
+    let starts: Vec<u64> = starts.map(|((range, _), _)| range.start).collect();
     let mut heads = vec![0; starts.len() * 16];
     memory.read_scattered(&starts, 16, &mut heads);
-    let mut found = Intervals::default();
+    let mut chunks = Intervals::default();
     for (start, head) in starts.iter().zip(heads.chunks_exact(16)) {
         let [before, size] =
             [0, 8].map(|i| u64::from_le_bytes(*head[i..].first_chunk().unwrap_or(&[0; 8])));
         let is_one = size & FLAGS == MMAPPED && before < 4096 && size >= CHUNK_LEAST;
         if is_one && let Some(end) = start.checked_add(size & !FLAGS) {
-            found.insert(*start..end, ());
+            chunks.insert(*start..end, ());
         }
     }
-    found
+    chunks
 }
 
 /// What each stack holds in a process, given which of its mappings a parent still has.
@@ -98,14 +111,14 @@ pub fn holdings(
 ) -> Vec<Holding> {
     let pieces: Vec<Piece<Owner>> =
         process.ranges.iter().filter(|(_, o)| !o.inherited || !parent_has(o.id)).collect();
-    let bytes = resident(pagemap, &pieces);
-    let chunks = chunks(&pieces, memory);
+    let found = resident(pagemap, &pieces);
+    let chunks = chunks(&pieces, &found, memory);
     let backing = |range: &Range<u64>, owner: &Owner| match owner.backing {
         Backing::Anonymous if chunks.at(range.start).is_some() => Backing::Chunk,
         other => other,
     };
     let mut by: HashMap<(StackId, Backing), (Holding, HashMap<u64, ()>)> = HashMap::new();
-    for ((range, owner), resident) in pieces.iter().zip(bytes) {
+    for ((range, owner), Found { bytes: resident, .. }) in pieces.iter().zip(found) {
         let backing = backing(range, owner);
         let (h, ids) = by.entry((owner.stack, backing)).or_insert_with(|| {
             let none = Holding {
@@ -131,16 +144,21 @@ pub fn holdings(
     by.into_values().map(|(h, _)| h).collect()
 }
 
+fn descriptor(pid: u32, fd: i64) -> String {
+    format!("/proc/{pid}/fd/{fd}")
+}
+
+/// Whether a descriptor is a memfd now: it may have been closed and given to another file.
+pub fn is_memfd(pid: u32, fd: i64) -> bool {
+    let name = std::fs::read_link(descriptor(pid, fd));
+    name.is_ok_and(|name| name.as_os_str().as_encoded_bytes().starts_with(b"/memfd:"))
+}
+
 /// What the memfds that a process made since the attach hold, mapped or not.
 pub fn memfds(pid: u32, process: &Process) -> Vec<Holding> {
-    let held = process.memfds.iter().filter_map(|(fd, (stack, time_ns))| {
-        let link = format!("/proc/{pid}/fd/{fd}");
-        let name = std::fs::read_link(&link).ok()?;
-        // The descriptor may have been closed and given to another file.
-        if !name.as_os_str().as_encoded_bytes().starts_with(b"/memfd:") {
-            return None;
-        }
-        let bytes = std::fs::metadata(&link).ok()?.blocks() * 512;
+    let held = process.memfds.iter().filter(|(fd, _)| is_memfd(pid, **fd));
+    let held = held.filter_map(|(fd, (stack, time_ns))| {
+        let bytes = std::fs::metadata(descriptor(pid, *fd)).ok()?.blocks() * 512;
         Some(Holding {
             pid,
             stack: *stack,
@@ -162,4 +180,35 @@ pub fn memfds(pid: u32, process: &Process) -> Vec<Holding> {
         sum.last_ns = sum.last_ns.max(h.last_ns);
     }
     by.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory of which only one page may be read.
+    struct Guarded(u64);
+
+    impl ReadMemory for Guarded {
+        fn read_at(&self, address: u64, out: &mut [u8]) -> usize {
+            assert_eq!(address, self.0, "memory that is not resident was read");
+            out.fill(0);
+            out[8..16].copy_from_slice(&(CHUNK_LEAST | 2).to_le_bytes());
+            out.len()
+        }
+    }
+
+    #[test]
+    fn a_reservation_is_not_touched_by_looking_at_it() {
+        let owner =
+            Owner { stack: 1, id: 1, time_ns: 0, backing: Backing::Anonymous, inherited: false };
+        let pieces = [1u64, 2, 3].map(|n| (n << 30..(n << 30) + CHUNK_LEAST, owner));
+        let runs = [(2u64 << 30..(2 << 30) + 8192), ((3 << 30) + 4096..(3 << 30) + 8192)];
+        let mut found = [Found::default(); 3];
+        overlap(&runs, &pieces, &mut found);
+        let of = |bytes, head| Found { bytes, head };
+        assert_eq!(found, [of(0, false), of(8192, true), of(4096, false)]);
+        let chunks = chunks(&pieces, &found, &Guarded(2 << 30));
+        assert_eq!(chunks.iter().map(|(r, ())| r.start).collect::<Vec<_>>(), [2 << 30]);
+    }
 }

@@ -10,41 +10,19 @@ use crate::account::{Account, Backing, Sizes, StackId};
 use crate::burst::{BURST, Bursts};
 use crate::events::{self, Event, Kind, RawStack};
 use crate::frames::Frame;
-use crate::modules::Modules;
+use crate::images::Images;
 use crate::probe::{Counters, Probe};
-use crate::python::{self, code::Codes};
 use crate::resident::{self, Holding};
 use crate::samples::Kept;
-use crate::stacks::{Code, Stack, Stacks, UNKNOWN};
-use crate::symbols::{PerfMap, Symbols};
+use crate::stacks::UNKNOWN;
 use crate::syscalls as sys;
-use crate::unwind::{self, Space};
-
-/// An address space and a process by which to look at it.
-#[derive(Debug)]
-struct Image {
-    space: Space,
-    /// Code was mapped since its maps were read.
-    stale: bool,
-    python: Option<Codes>,
-}
-
-impl Image {
-    fn new(stale: bool) -> Self {
-        Self { space: Space::new(), stale, python: None }
-    }
-}
 
 /// A running trace.
 #[derive(Debug)]
 pub struct Tracer {
     probe: Probe,
     account: Account,
-    modules: Modules,
-    images: HashMap<u32, Image>,
-    stacks: Stacks,
-    symbols: Symbols,
-    jit: HashMap<u32, PerfMap>,
+    images: Images,
     parents: HashMap<u32, u32>,
     /// The last holdings of each process, kept when it ends.
     held: HashMap<u32, Vec<Holding>>,
@@ -99,11 +77,7 @@ impl Tracer {
         let mut tracer = Self {
             probe: Probe::attach()?,
             account: Account::new(),
-            modules: Modules::default(),
-            images: HashMap::new(),
-            stacks: Stacks::new(),
-            symbols: Symbols::new(),
-            jit: HashMap::new(),
+            images: Images::default(),
             parents: HashMap::new(),
             held: HashMap::new(),
             touched: HashMap::new(),
@@ -136,23 +110,11 @@ impl Tracer {
     fn watch(&mut self, process: &Process) -> Result<(), Error> {
         let space = self.next_space;
         self.next_space += 1;
-        self.probe.watch(process.pid(), space, false, self.children)?;
+        // Reading the images takes long, and must not let the first stacks be without Python. What is
+        // mapped meanwhile is read with the first stack.
+        self.images.read(process, space, &mut self.probe)?;
+        self.probe.watch(process.pid(), space, self.children)?;
         self.account.watch(process.pid(), brk_end(process));
-        let mut image = Image::new(false);
-        image.space.refresh(process, &mut self.modules)?;
-        self.images.insert(space, image);
-        self.find_python(process, space)
-    }
-
-    /// Has the frames of a process's interpreter read, if it runs one.
-    fn find_python(&mut self, process: &Process, space: u32) -> Result<(), Error> {
-        let Some(image) = self.images.get_mut(&space) else { return Ok(()) };
-        if image.python.is_none()
-            && let Some(interpreter) = python::layout::find(process)
-        {
-            image.python = Some(Codes::new(interpreter));
-            self.probe.set_python(process.pid(), interpreter.frames)?;
-        }
         Ok(())
     }
 
@@ -186,8 +148,8 @@ impl Tracer {
 
     fn take(&mut self, event: &Event, raw: Option<&RawStack<'_>>) {
         let stack = match (raw, event.has_stack) {
-            (Some(raw), _) => self.unwind(event, raw),
-            (None, true) => self.stacks.find(event.stack).unwrap_or_else(|| {
+            (Some(raw), _) => self.images.unwind(event, raw, &mut self.probe),
+            (None, true) => self.images.stack(event.stack).unwrap_or_else(|| {
                 self.probe.mark_unseen(event.stack);
                 UNKNOWN
             }),
@@ -198,7 +160,7 @@ impl Tracer {
                 self.parents.insert(event.args[0] as u32, event.tgid);
             }
             Kind::Exec => {
-                self.images.insert(event.space, Image::new(true));
+                self.images.replace(event.space);
             }
             Kind::Exit => self.probe.forget(event.tgid),
             Kind::Fault => self.touch(event, stack),
@@ -209,11 +171,8 @@ impl Tracer {
         }
         let maps_code =
             matches!(event.nr, sys::MMAP | sys::MPROTECT) && event.args[2] & sys::PROT_EXEC != 0;
-        if event.kind == Kind::SyscallExit
-            && maps_code
-            && let Some(image) = self.images.get_mut(&event.space)
-        {
-            image.stale = true;
+        if event.kind == Kind::SyscallExit && maps_code {
+            self.images.code_was_mapped(event.space);
         }
         self.account.apply(event, stack, &Machine);
     }
@@ -227,6 +186,13 @@ impl Tracer {
 
     /// Adds to what a stack has written to files in memory. What of it is still there nobody knows.
     fn wrote(&mut self, event: &Event, stack: StackId) {
+        let fd = event.args[0].cast_signed();
+        let process = self.account.process(event.tgid);
+        if process.is_some_and(|p| p.memfds.contains_key(&fd)) && resident::is_memfd(event.tgid, fd)
+        {
+            // Its pages are charged to who made it.
+            return;
+        }
         let none = Holding {
             pid: event.tgid,
             stack,
@@ -322,62 +288,6 @@ impl Tracer {
         }
     }
 
-    fn unwind(&mut self, event: &Event, raw: &RawStack<'_>) -> StackId {
-        let Some(image) = self.images.get_mut(&event.space) else { return UNKNOWN };
-        if (image.stale || !image.space.knows(raw.ip))
-            && let Ok(process) = Process::open(event.tgid)
-        {
-            image.stale = image.space.refresh(&process, &mut self.modules).is_err();
-            // Without it stacks are only poorer.
-            self.find_python(&process, event.space).ok();
-        }
-        let Some(image) = self.images.get_mut(&event.space) else { return UNKNOWN };
-        let unwound = image.space.unwind(raw);
-        for (pc, rule) in &unwound.rules {
-            self.probe.teach(event.space, *pc, *rule);
-        }
-        let name = unwind::name(event.space, raw.python_hash, &unwound.pcs);
-        let id = self.stacks.find(name).unwrap_or_else(|| self.keep(event, raw, &unwound, name));
-        if event.hashed && event.stack != name {
-            // The kernel's walk went another way: both names mean what was unwound here.
-            self.stacks.alias(event.stack, id);
-        }
-        id
-    }
-
-    fn keep(
-        &mut self,
-        event: &Event,
-        raw: &RawStack<'_>,
-        unwound: &unwind::Unwound,
-        name: u64,
-    ) -> StackId {
-        let Some(image) = self.images.get_mut(&event.space) else { return UNKNOWN };
-        let mut native = Vec::with_capacity(unwound.pcs.len());
-        for (i, pc) in unwound.pcs.iter().enumerate() {
-            // Where an allocation is seen, its function has just returned.
-            let is_return = i > 0 || event.kind == Kind::Alloc;
-            native.push(match image.space.place(*pc, is_return) {
-                Some(place) => Code::Placed(place),
-                None => self
-                    .jit
-                    .entry(event.tgid)
-                    .or_insert_with(|| {
-                        Process::open(event.tgid).map(|p| PerfMap::read(&p)).unwrap_or_default()
-                    })
-                    .find(*pc)
-                    .map_or(Code::Unknown, |name| Code::Jit(Some(name.to_owned()))),
-            });
-        }
-        let memory = Process::open(event.tgid).ok().and_then(|p| Memory::open(&p).ok());
-        let python = match (&mut image.python, memory) {
-            (Some(codes), Some(memory)) => codes.frames(&raw.python, &memory),
-            _ => Vec::new(),
-        };
-        let stack = Stack { native, python, complete: unwound.complete };
-        self.stacks.insert(name, || stack)
-    }
-
     /// Reads which pages are resident now, and keeps what each stack holds.
     pub fn sample(&mut self) {
         if self.counting {
@@ -412,7 +322,7 @@ impl Tracer {
         let mut live = self.probe.live();
         live.sort_by_key(|l| l.time_ns);
         for l in live {
-            let stack = self.stacks.find(l.stack).unwrap_or(UNKNOWN);
+            let stack = self.images.stack(l.stack).unwrap_or(UNKNOWN);
             self.account.restore(l.pid, l.start..l.start.saturating_add(l.bytes), stack, l.time_ns);
         }
     }
@@ -444,24 +354,6 @@ impl Tracer {
         let mut all: Vec<Holding> = mapped.chain(self.written.values()).copied().collect();
         all.sort_by_key(|h| (std::cmp::Reverse(h.resident), h.pid, h.stack));
         all
-    }
-
-    /// A stack's frames, innermost first, Python's among them.
-    pub fn frames(&mut self, id: StackId) -> Vec<Frame> {
-        let Some(stack) = self.stacks.get(id) else { return Vec::new() };
-        let mut frames = Vec::new();
-        for code in &stack.native {
-            match code {
-                Code::Placed(place) => {
-                    frames.extend(self.symbols.frames(*place, &self.modules));
-                }
-                Code::Jit(name) => {
-                    frames.push(Frame { function: name.clone(), ..Frame::unknown() });
-                }
-                Code::Unknown => frames.push(Frame::unknown()),
-            }
-        }
-        python::merge::merge(frames, &stack.python)
     }
 
     /// Begins to sample who touches pages.
@@ -499,9 +391,14 @@ impl Tracer {
         self.probe.counters()
     }
 
+    /// A stack's frames, innermost first, Python's among them.
+    pub fn frames(&mut self, id: StackId) -> Vec<Frame> {
+        self.images.frames(id)
+    }
+
     /// How many different stacks were seen.
     pub fn stacks(&self) -> usize {
-        self.stacks.len()
+        self.images.stacks()
     }
 
     /// The ranges of the processes.

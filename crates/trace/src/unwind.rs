@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Unwinder};
-use plumb_target::Process;
+use plumb_target::{Process, ReadMemory};
 
 use crate::events::RawStack;
+use crate::guess;
 use crate::modules::{self, Modules, Place, Placed};
 
 /// How to step from a program counter's frame to its caller's.
@@ -54,6 +55,8 @@ const ENDS_MAX: usize = 10_000;
 pub struct Unwound {
     /// Program counters, innermost first; all but the first are return addresses.
     pub pcs: Vec<u64>,
+    /// Which of them are the kernel's way back from a signal's handler.
+    pub signals: Vec<usize>,
     /// Whether the outermost frame was reached.
     pub complete: bool,
     /// Rules that are new or changed.
@@ -68,6 +71,8 @@ pub struct Space {
     rules: HashMap<u64, Rule>,
     /// How often a program counter had no way on that was known.
     ends: HashMap<u64, u32>,
+    /// Whether tables cover the code before a program counter.
+    covered: HashMap<u64, bool>,
 }
 
 impl std::fmt::Debug for Space {
@@ -91,6 +96,7 @@ impl Space {
             placed: Vec::new(),
             rules: HashMap::new(),
             ends: HashMap::new(),
+            covered: HashMap::new(),
         }
     }
 
@@ -107,6 +113,7 @@ impl Space {
         for old in self.placed.iter().filter(|p| !now.contains(p)) {
             self.unwinder.remove_module(old.range.start);
         }
+        self.covered.clear();
         let before = std::mem::replace(&mut self.placed, now.clone());
         for new in now.iter().filter(|p| !before.contains(p)) {
             self.add(new, modules);
@@ -155,15 +162,66 @@ impl Space {
         self.placed.get(at).filter(|p| p.range.contains(&pc))
     }
 
-    /// Unwinds a copied stack.
-    pub fn unwind(&mut self, stack: &RawStack<'_>) -> Unwound {
-        let mut out = Unwound { pcs: Vec::new(), complete: false, rules: Vec::new() };
+    /// Whether a table says how to step from a program counter; code of no file needs none.
+    fn is_covered(&mut self, pc: u64, is_return: bool, modules: &Modules) -> bool {
+        let Some(place) = self.place(pc, is_return) else { return true };
+        if self.covered.len() > ENDS_MAX {
+            self.covered.clear();
+        }
+        let look = || modules.get(place.module).is_none_or(|m| m.elf.has_table(place.address));
+        *self.covered.entry(pc).or_insert_with(look)
+    }
+
+    /// The step that no table tells: out of a signal's frame, or by a search for the return address.
+    fn guess(
+        &self,
+        stack: &RawStack<'_>,
+        (pc, sp, bp): (u64, u64, u64),
+        code: &impl ReadMemory,
+    ) -> Option<guess::Registers> {
+        let module = self.find(pc).map(|p| p.module);
+        let same = |at: u64| self.find(at).is_some_and(|p| Some(p.module) == module);
+        let at = guess::return_slot(stack, pc, sp, |at| self.knows(at), same, code)?;
+        Some(guess::Registers { ip: stack.word(at)?, sp: at + 8, bp })
+    }
+
+    /// Unwinds a copied stack; `code` is the process's memory, which is read only where tables do not
+    /// lead on.
+    pub fn unwind(
+        &mut self,
+        stack: &RawStack<'_>,
+        modules: &Modules,
+        code: &impl ReadMemory,
+    ) -> Unwound {
+        let mut out =
+            Unwound { pcs: Vec::new(), signals: Vec::new(), complete: false, rules: Vec::new() };
         let mut regs = UnwindRegsX86_64::new(stack.ip, stack.sp, stack.bp);
         let mut address = FrameAddress::from_instruction_pointer(stack.ip);
         while out.pcs.len() < FRAMES_MAX {
             let pc = address.address();
             out.pcs.push(pc);
             let (sp, bp) = (regs.sp(), regs.bp());
+            let is_return = out.pcs.len() > 1;
+            if is_return
+                && let Some(was) = guess::interrupted(stack, sp).filter(|r| self.knows(r.ip))
+            {
+                // Where the interrupted frame is differs from signal to signal.
+                self.learn(pc, Rule::None, None, &mut out.rules);
+                out.signals.push(out.pcs.len() - 1);
+                regs = UnwindRegsX86_64::new(was.ip, was.sp, was.bp);
+                address = FrameAddress::from_instruction_pointer(was.ip);
+                continue;
+            }
+            if !self.is_covered(pc, is_return, modules)
+                && let Some(caller) = self.guess(stack, (pc, sp, bp), code)
+                && let Some(next) = FrameAddress::from_return_address(caller.ip)
+            {
+                let (by_sp, _) = step_rules((sp, bp), (caller.sp, bp), &[]);
+                self.learn(pc, by_sp, None, &mut out.rules);
+                regs = UnwindRegsX86_64::new(caller.ip, caller.sp, bp);
+                address = next;
+                continue;
+            }
             let mut reads: Vec<(u64, u64)> = Vec::new();
             let mut unread = false;
             let mut read = |at: u64| {
