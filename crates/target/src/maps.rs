@@ -137,6 +137,17 @@ pub fn end_of_run(maps: &[Map], address: u64) -> u64 {
     runs.fold(address, |end, map| if map.start == end { map.end } else { end })
 }
 
+/// No heap grows by more while it is read.
+pub(crate) const GROWN: u64 = 1 << 30;
+
+/// How far `brk` may have come since the maps were read: of gigabytes they take long to read, and a
+/// heap that grows is past its mapping's end before anybody looks into it.
+pub fn reach_of_heap(maps: &[Map], heap: &Map) -> u64 {
+    let end = end_of_run(maps, heap.end);
+    let next = maps.get(maps.partition_point(|map| map.start < end));
+    next.map_or(u64::MAX, |next| next.start).min(end.saturating_add(GROWN))
+}
+
 /// One line: `start-end perms offset major:minor inode name`.
 pub(crate) fn parse_line(line: &[u8]) -> Option<Map> {
     let mut rest = line;

@@ -150,3 +150,54 @@ fn a_walk_without_time_says_so() {
     let (_, tally) = malloc.tally(&memory, &Residency::of(all()), late).remove(0);
     assert_eq!(tally, Err(Torn::Late));
 }
+
+/// The C library's data with a main arena whose top chunk is at `top`, and malloc found in it.
+fn found_with_top_at(top: u64, maps: &str) -> Option<Glibc> {
+    const MAIN: u64 = 0x90_0000;
+    const BINS: u64 = MAIN + 112;
+    let mut words = vec![0u64; 512];
+    let mut set = |address: u64, word| words[((address - MAIN) / 8) as usize] = word;
+    for bin in 0..127 {
+        set(BINS + bin * 16, BINS + bin * 16 - 16);
+        set(BINS + bin * 16 + 8, BINS + bin * 16 - 16);
+    }
+    let tail = BINS + 127 * 16 + 16;
+    set(BINS - 16, top);
+    set(tail, MAIN);
+    set(tail + 24, BYTES);
+    set(tail + 32, BYTES);
+    let mut memory = Pieces::default();
+    memory.put(MAIN, bytes(&words));
+    memory.put(top, bytes(&[0, 0x1000 | IN_USE]));
+    let maps = plumb_target::maps::parse(maps.as_bytes()).expect("maps");
+    Glibc::find(&memory, std::slice::from_ref(&(MAIN..MAIN + 4096)), &maps)
+}
+
+#[test]
+fn a_heap_that_grew_since_its_maps_were_read_is_found() {
+    let maps = "100000-140000 rw-p 0 00:00 0 [heap]\n200000-300000 rw-p 0 00:00 0 \n";
+    for top in [0x13_0000, 0x15_0000] {
+        let malloc = found_with_top_at(top, maps).expect("malloc");
+        assert_eq!(malloc.segments().next().expect("a segment").range, START..top + 0x1000);
+    }
+    // Behind the next mapping there is no heap.
+    assert_eq!(found_with_top_at(0x31_0000, maps), None);
+}
+
+#[test]
+fn a_walk_whose_top_chunk_moved_meanwhile_is_made_again() {
+    let mut before = Heap::new();
+    before.chunk(0x40, IN_USE);
+    before.chunk(0x1000, IN_USE);
+    let (malloc, _) = before.finish([0; 10]);
+    // What was the top chunk is part of a chunk that ends behind the segment.
+    let (last, top) = (START + 0x40, START + BYTES + 0x100);
+    let mut heap = Heap::new();
+    heap.chunk(0x40, IN_USE);
+    heap.set(last + 8, (top - last) | IN_USE);
+    let mut memory = Pieces::default();
+    memory.put(START, bytes(&heap.words));
+    memory.put(top, bytes(&[0, 0x1000 | IN_USE]));
+    memory.put(malloc.arenas[0].bins - 16, bytes(&[top]));
+    assert_eq!(tally(&malloc, &memory, &all()), Ok((BYTES, 2)));
+}

@@ -81,12 +81,16 @@ fn main_bins(data: &Data, maps: &[Map]) -> Vec<u64> {
     if near.filter(|&&index| (index - first).is_multiple_of(2)).count() < EMPTY_BINS {
         return Vec::new();
     }
+    let heap = maps.iter().find(|map| map.name == "[heap]");
+    let grown = heap.map(|heap| heap.start..maps::reach_of_heap(maps, heap));
     let starts = (0..BINS).filter_map(|before| first.checked_sub(2 * before));
     let fitting = starts.filter_map(|index| {
         let fits = |byte: u64| words.get(index + byte as usize / 8).copied();
         let top = words.get(index.checked_sub(2)?).copied()?;
         let (system, most) = (fits(SYSTEM_MEMORY)?, fits(SYSTEM_MEMORY + 8)?);
-        let top_is_real = top % 16 == 0 && maps::find(maps, top).is_some_and(Map::is_anonymous);
+        let inside = maps::find(maps, top).is_some_and(Map::is_anonymous);
+        let top_is_real =
+            top % 16 == 0 && (inside || grown.as_ref().is_some_and(|g| g.contains(&top)));
         let counters = system > 0 && system <= most && system % 16 == 0 && most < 1 << 47;
         (top_is_real && counters).then(|| data.address(index))
     });
@@ -112,11 +116,16 @@ fn main_address(memory: &impl ReadMemory, data: &Data, bins: u64) -> Option<(u64
 
 fn read(memory: &impl ReadMemory, address: u64, offset: u64) -> Option<Arena> {
     let bins = address.checked_add(offset)?;
-    let top = memory.u64_at(bins - 16)?;
-    let size = memory.u64_at(top.checked_add(8)?)? & !7;
-    let end = top.checked_add(size)?;
+    let top = top(memory, bins)?;
     let system_bytes = memory.u64_at(bins.checked_add(SYSTEM_MEMORY)?)?;
-    Some(Arena { address, bins, top: top..end, system_bytes, segments: Vec::new() })
+    Some(Arena { address, bins, top, system_bytes, segments: Vec::new() })
+}
+
+/// The top chunk of the arena with these bins, as it is now.
+pub(super) fn top(memory: &impl ReadMemory, bins: u64) -> Option<Range> {
+    let top = memory.u64_at(bins.checked_sub(16)?)?;
+    let size = memory.u64_at(top.checked_add(8)?)? & !7;
+    Some(top..top.checked_add(size)?)
 }
 
 /// The heaps of an arena that is not the main one: `heap_info {arena, previous, size, …}` stands at

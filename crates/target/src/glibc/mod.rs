@@ -84,8 +84,8 @@ impl Glibc {
         let Some(heap) = maps.iter().find(|map| map.name == "[heap]") else { return };
         let base = self.params.as_ref().map(|p| p.sbrk_base).filter(|base| heap.contains(*base));
         let start = base.unwrap_or(heap.start);
-        let end = maps::end_of_run(maps, heap.end);
-        let top = (start..end).contains(&main.top.start).then(|| main.top.clone());
+        let reach = maps::reach_of_heap(maps, heap);
+        let top = (start..reach).contains(&main.top.start).then(|| main.top.clone());
         let range = start..top.as_ref().map_or(heap.end, |top| top.end);
         let first_chunk = start.next_multiple_of(16);
         main.segments = vec![Segment { range, first_chunk, top }];
@@ -105,7 +105,13 @@ impl Glibc {
             .segments()
             .map(|segment| {
                 let result = chunks::tally(memory, segment, residency, until, &mut caches);
-                (segment.clone(), result)
+                match self.moved(memory, segment).filter(|_| result.is_err()) {
+                    Some(now) => {
+                        let result = chunks::tally(memory, &now, residency, until, &mut caches);
+                        (now, result)
+                    }
+                    None => (segment.clone(), result),
+                }
             })
             .collect();
         let segments: Vec<&Segment> = self.segments().collect();
@@ -117,6 +123,20 @@ impl Glibc {
             .into_iter()
             .map(|(s, tally)| (s, tally.map(|t| less(t, &freed, residency))))
             .collect()
+    }
+
+    /// The main arena's segment with its top chunk where it is by now, if that is elsewhere: a walk
+    /// towards where it was may meet a chunk that lies over that place.
+    fn moved(&self, memory: &impl ReadMemory, segment: &Segment) -> Option<Segment> {
+        let main = self.arenas.first().filter(|main| main.segments.contains(segment))?;
+        let top = arena::top(memory, main.bins)?;
+        let moved = segment.top.as_ref().is_some_and(|then| *then != top);
+        let here = segment.first_chunk..segment.range.end.saturating_add(maps::GROWN);
+        (moved && here.contains(&top.start)).then(|| Segment {
+            range: segment.range.start..top.end,
+            first_chunk: segment.first_chunk,
+            top: Some(top),
+        })
     }
 
     /// Calls `visit` with every chunk that its neighbours call live, in order of address. Chunks in
