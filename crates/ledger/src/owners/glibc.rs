@@ -138,6 +138,8 @@ fn pages(range: &Range) -> Range {
 }
 
 fn name(segment: &Segment, malloc: &Glibc) -> String {
-    let main = malloc.arenas.first().is_some_and(|arena| arena.segments.contains(segment));
+    // Its end may have moved since.
+    let is_it = |own: &Segment| own.first_chunk == segment.first_chunk;
+    let main = malloc.arenas.first().is_some_and(|arena| arena.segments.iter().any(is_it));
     if main { "malloc, main arena" } else { "malloc, arena of threads" }.to_owned()
 }

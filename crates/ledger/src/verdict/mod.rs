@@ -64,7 +64,7 @@ pub enum When {
 /// of what fills and stops has stopped by then.
 const PATIENCE: f64 = 45.0;
 /// And through so many at the end of a watch.
-const SHORTEST: f64 = 18.0;
+pub(crate) const SHORTEST: f64 = 18.0;
 /// A collector's heap grows like a leak until its first collections.
 const COLLECTION: f64 = 90.0;
 

@@ -6,7 +6,7 @@ use super::line::{LayerLine, Line, Summary};
 use super::nature::{counter, halves_of, nature, whole_of};
 use super::{Counter, Limit, Observation};
 use crate::series::{Point, Series};
-use crate::verdict::{Kind, Nature, Verdict, When, judge};
+use crate::verdict::{Kind, Nature, SHORTEST, Verdict, When, judge};
 
 /// The name under which the whole of RSS is judged.
 const RSS: &str = "rss";
@@ -21,8 +21,11 @@ const FAIR_SHARE: f64 = 0.25;
 const MOST: f64 = 0.6;
 /// A layer that was looked at so few seconds ago is as it was.
 const FRESH: f64 = 3.0;
-/// A layer that follows another grows at most at this share of its rate.
-const FOLLOWS: f64 = 0.02;
+/// A layer that follows another grows at most at this share of its rate: a page of entries maps 2 MiB,
+/// but heaps whose pieces lie far apart (V8's) need one for 64 KiB.
+const FOLLOWS: f64 = 0.1;
+/// What starts takes less.
+const MUCH: u64 = 64 << 20;
 
 /// What was seen of one process so far.
 #[derive(Debug, Clone, Default)]
@@ -77,9 +80,16 @@ impl History {
         self.line(|| None, false).verdict.leak == Some(true)
     }
 
-    /// Whether the cheap counters grow, and it is not known yet whether that is a leak.
-    pub fn grows_unexplained(&self) -> bool {
-        judge(&self.rss, Nature::Held, When::Watching).kind == Kind::Growing && !self.leaks()
+    /// Whether what is resident grows.
+    pub fn grows(&self) -> bool {
+        judge(&self.rss, Nature::Held, When::Watching).kind == Kind::Growing
+    }
+
+    /// Whether it was seen for too short a time to be judged, and took little meanwhile: a worker that
+    /// has just been started.
+    pub fn is_brief(&self) -> bool {
+        let taken = latest(&self.rss).saturating_sub(self.rss.points().first().map_or(0, bytes));
+        self.rss.span() < SHORTEST && taken < MUCH
     }
 
     /// The line of this moment.
@@ -111,6 +121,7 @@ impl History {
             layers,
             verdict: self.summary(verdicts, whole, limit),
             last,
+            brief: false,
         }
     }
 
@@ -225,11 +236,14 @@ impl History {
                 late @ [_, _, _, ..] => late,
                 _ => s.last(verdict.window_s.max(RECENT)),
             };
-            let bytes = points.last()?.bytes - points.first()?.bytes;
-            Some(bytes.max(0.0) / crate::series::span(points).max(1.0))
+            // Of one look nothing is known.
+            let [first, .., last] = points else { return None };
+            Some((last.bytes - first.bytes).max(0.0) / crate::series::span(points).max(1.0))
         };
         let beside = self.names().filter(|other| counter(other) == Some(group));
         let all: f64 = beside.filter_map(|other| gain(&self.layers[other])).sum();
+        // What was not seen since (a heap that could not be split) may be what grows.
+        let all = all.max(gain(whole)?);
         let share = gain(series)? / all.max(f64::MIN_POSITIVE);
         if share < SMALL_SHARE {
             verdict.kind = Kind::Flat;
@@ -324,5 +338,9 @@ fn rate(verdict: &Verdict) -> f64 {
 }
 
 fn latest(series: &Series) -> u64 {
-    series.points().last().map_or(0, |p| p.bytes.max(0.0) as u64)
+    series.points().last().map_or(0, bytes)
+}
+
+fn bytes(point: &Point) -> u64 {
+    point.bytes.max(0.0) as u64
 }

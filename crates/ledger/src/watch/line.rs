@@ -36,6 +36,9 @@ pub struct Line {
     /// Whether this is the watch's final line for the process.
     #[serde(default)]
     pub last: bool,
+    /// Of a final line: a child that was young when the watch ended, which is no question left open.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub brief: bool,
 }
 
 fn yes() -> bool {
@@ -82,13 +85,13 @@ pub struct Summary {
     pub why: String,
 }
 
-impl Summary {
-    /// How bad: a leak, then what cannot be told, then none.
+impl Line {
+    /// How bad: a leak, then what cannot be told, then none. What was only seen briefly says nothing.
     pub fn severity(&self) -> u8 {
-        match self.leak {
+        match self.verdict.leak {
             Some(true) => 2,
-            None => 1,
-            Some(false) => 0,
+            None if !self.brief => 1,
+            _ => 0,
         }
     }
 }

@@ -14,12 +14,15 @@ mod limit;
 mod line;
 mod nature;
 mod observe;
+mod pace;
 mod replay;
+mod watched;
 mod watcher;
 
 pub use history::History;
 pub use limit::{Limit, nearest as nearest_limit};
 pub use line::{LayerLine, Line, Summary};
 pub use observe::{Counter, Observation};
+pub use pace::cpu;
 pub use replay::{Replay, ReplayError};
 pub use watcher::{Options, Watcher};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use plumb_ledger::Depth;
-use plumb_ledger::watch::{History, Line, Options, Replay, Watcher};
+use plumb_ledger::watch::{History, Line, Options, Replay, Watcher, cpu};
 use plumb_target::{Process, select};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -125,14 +125,15 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
                     Err(_) if child.is_some() => Vec::new(),
                     Err(error) => return Err(error.into()),
                 };
+                let begun = cpu();
                 write_lines(&lines, args.json, record.as_mut())?;
                 if screen.is_none() {
                     watcher.troubles().iter().for_each(|error| eprintln!("plumb watch: {error}"));
-                    if !args.json { changes.tell(&lines); }
+                    if !args.json { changes.tell(&lines, |pid| watcher.watches(pid)); }
                 }
-                let cost = watcher.cost();
-                if let Some(page) = &page { page.update(&lines, cost); }
-                if let Some(screen) = &mut screen && screen.draw(&lines, cost)? { break }
+                if let Some(page) = &page { page.update(watcher.latest(), watcher.cost()); }
+                if let Some(screen) = &mut screen && screen.draw(&watcher)? { break }
+                watcher.charge(cpu() - begun);
                 if watcher.is_over() && child.is_none() { break }
             }
         }
@@ -229,7 +230,7 @@ fn print_last(args: &Args, lines: &[Line]) -> anyhow::Result<()> {
 
 fn status(args: &Args, lines: &[Line], ended: Option<ExitStatus>) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
-    let worst = lines.iter().map(|line| line.verdict.severity()).max();
+    let worst = lines.iter().map(Line::severity).max();
     // As a shell says it: a signal is 128 and its number.
     let own =
         ended.map_or(0, |status| status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(1));

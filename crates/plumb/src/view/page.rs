@@ -25,9 +25,9 @@ pub struct Page(Arc<Mutex<Latest>>);
 
 impl Page {
     /// Replaces what the page shows; `cost`: of looking, as a share of one core.
-    pub fn update(&self, lines: &[Line], cost: f64) {
+    pub fn update<'a>(&self, lines: impl Iterator<Item = &'a Line>, cost: f64) {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.lines = lines.iter().map(|line| (line.pid, line.clone())).collect();
+        latest.lines = lines.map(|line| (line.pid, line.clone())).collect();
         latest.cost = cost;
     }
 }

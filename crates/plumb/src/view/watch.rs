@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossterm::event::{self, Event, KeyCode};
 use plumb_ledger::verdict::Kind;
-use plumb_ledger::watch::{LayerLine, Line, Summary};
+use plumb_ledger::watch::{LayerLine, Line, Summary, Watcher};
 use ratatui::DefaultTerminal;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
@@ -43,8 +43,12 @@ impl Screen {
     }
 
     /// Draws one look; true when the user asked to end.
-    pub fn draw(&mut self, lines: &[Line], cost: f64) -> io::Result<bool> {
-        for line in lines {
+    pub fn draw(&mut self, watcher: &Watcher) -> io::Result<bool> {
+        let mut lines: Vec<&Line> = watcher.latest().collect();
+        // What needs a person first, then what is largest.
+        lines.sort_by_key(|line| std::cmp::Reverse((line.severity(), line.rss_bytes)));
+        self.past.retain(|(pid, _), _| lines.iter().any(|line| line.pid == *pid));
+        for line in &lines {
             for layer in &line.layers {
                 let past = self.past.entry((line.pid, layer.layer.clone())).or_default();
                 past.push_back(layer.resident_bytes);
@@ -54,7 +58,7 @@ impl Screen {
             }
         }
         let past = &self.past;
-        self.terminal.draw(|frame| draw(frame, lines, past, cost))?;
+        self.terminal.draw(|frame| draw(frame, &lines, past, watcher.cost()))?;
         while event::poll(Duration::ZERO)? {
             if let Event::Key(key) = event::read()? {
                 let interrupt = key.modifiers.contains(event::KeyModifiers::CONTROL)
@@ -76,13 +80,21 @@ impl Drop for Screen {
 
 type Past = BTreeMap<(u32, String), VecDeque<u64>>;
 
-fn draw(frame: &mut Frame<'_>, lines: &[Line], past: &Past, cost: f64) {
+fn draw(frame: &mut Frame<'_>, lines: &[&Line], past: &Past, cost: f64) {
     let narrow = frame.area().width < NARROW;
     let (head_rows, columns) = if narrow { (NARROW_HEAD, NARROW_TABLE) } else { (HEAD, TABLE) };
-    let height = |line| Constraint::Length(rows(line).count() as u16 + head_rows + 1);
-    let heights = lines.iter().map(height);
+    let height = |line: &&Line| rows(line).count() as u16 + head_rows + 1;
+    let room = frame.area().height.saturating_sub(1);
+    let mut used = 0;
+    // The first is shown in any case, as far as it fits.
+    let fit = lines.iter().take_while(|line| {
+        used += height(line);
+        used <= room || used == height(line)
+    });
+    let shown = &lines[..fit.count()];
+    let heights = shown.iter().map(|line| Constraint::Length(height(line)));
     let areas = Layout::vertical(heights.chain([Constraint::Min(1)])).split(frame.area());
-    for (line, &area) in lines.iter().zip(areas.iter()) {
+    for (&line, &area) in shown.iter().zip(areas.iter()) {
         let [head, body] =
             Layout::vertical([Constraint::Length(head_rows), Constraint::Min(0)]).areas(area);
         frame.render_widget(Text::from(headline(line)).bold(), head);
@@ -115,7 +127,11 @@ fn draw(frame: &mut Frame<'_>, lines: &[Line], past: &Past, cost: f64) {
         }
     }
     if let Some(&foot) = areas.last() {
-        let text = format!("looking costs {:.2} % of one core; q ends", cost * 100.0);
+        let more = match lines.len() - shown.len() {
+            0 => String::new(),
+            more => format!("{more} more processes; "),
+        };
+        let text = format!("{more}looking costs {:.2} % of one core; q ends", cost * 100.0);
         frame.render_widget(Text::from(text).dim(), foot);
     }
 }

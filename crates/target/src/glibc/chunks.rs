@@ -47,21 +47,25 @@ const CONVINCING: usize = 16;
 /// How often the clock is asked.
 const CHUNKS_A_LOOK: u64 = 4096;
 
-/// Tells live bytes of a segment from the rest; tries again where the target changed it.
+/// The segment with its top chunk where it is by now, if that is elsewhere.
+pub(super) type Moved<'a> = &'a dyn Fn(&Segment) -> Option<Segment>;
+
+/// Tells live bytes of a segment from the rest; tries again where the target changed it. The segment
+/// is then as it was seen last.
 pub(super) fn tally(
     memory: &impl ReadMemory,
-    segment: &Segment,
+    segment: &mut Segment,
     residency: &Residency,
     until: Instant,
+    moved: Moved<'_>,
     caches: &mut TcacheFinder,
 ) -> Result<Tally, Torn> {
     let mut result = Err(Torn::Late);
     for _ in 0..ATTEMPTS {
-        let mut tally =
-            Tally { range: segment.range.clone(), in_use: 0, live_chunks: 0, foreign: Vec::new() };
+        let mut tally = Tally { range: 0..0, in_use: 0, live_chunks: 0, foreign: Vec::new() };
         let mut found = TcacheFinder::default();
         let mut counter = Counter::new(residency, segment.range.start);
-        let walked = walk(memory, segment, until, &mut |chunk| {
+        let walked = walk(memory, segment, until, moved, &mut |chunk| {
             if chunk.in_use {
                 tally.in_use += counter.bytes_in(&chunk.range());
                 tally.live_chunks += 1;
@@ -70,7 +74,7 @@ pub(super) fn tally(
         });
         match walked {
             Ok(foreign) => {
-                tally.foreign = foreign;
+                (tally.range, tally.foreign) = (segment.range.clone(), foreign);
                 caches.take(found);
                 return Ok(tally);
             }
@@ -110,16 +114,18 @@ impl<'a> Counter<'a> {
 ///
 /// The target allocates and frees meanwhile, so that a chunk may be gone when its end is looked at.
 /// A contradiction is therefore looked at again, from further and further back: chunks are visited
-/// only when the walk is well past them.
+/// only when the walk is well past them. Where the top chunk was, a chunk may lie by now: the walk goes
+/// on towards where it is.
 pub(super) fn walk(
     memory: &impl ReadMemory,
-    segment: &Segment,
+    segment: &mut Segment,
     until: Instant,
+    moved: Moved<'_>,
     visit: &mut dyn FnMut(Chunk),
 ) -> Result<Vec<Range>, Torn> {
     let mut walk = Walk {
         window: Window::new(memory, segment.range.end),
-        segment,
+        segment: segment.clone(),
         until,
         at: segment.first_chunk,
         foreign: Vec::new(),
@@ -141,6 +147,12 @@ pub(super) fn walk(
                     (furthest, back) = (walk.at, 1);
                 }
                 failures += 1;
+                if let Some(now) = moved(&walk.segment).filter(|_| failures <= MOST_FAILURES) {
+                    segment.clone_from(&now);
+                    walk.window = Window::new(memory, now.range.end);
+                    walk.segment = now;
+                    continue;
+                }
                 if failures > MOST_FAILURES || back > 2 * KEPT_BACK {
                     return Err(torn);
                 }
@@ -167,7 +179,7 @@ const MOST_FAILURES: u32 = 1000;
 
 struct Walk<'a, M> {
     window: Window<'a, M>,
-    segment: &'a Segment,
+    segment: Segment,
     until: Instant,
     at: u64,
     foreign: Vec<Range>,
@@ -183,7 +195,7 @@ enum Step {
 impl<M: ReadMemory> Walk<'_, M> {
     /// One step up from `at`, which stays where it is on failure.
     fn step(&mut self) -> Result<Step, Torn> {
-        let (at, segment) = (self.at, self.segment);
+        let (at, segment) = (self.at, &self.segment);
         let end = segment.top.as_ref().map_or(segment.range.end, |top| top.start);
         if at >= end {
             // A target that allocates may have moved the top chunk, but not out of the segment.

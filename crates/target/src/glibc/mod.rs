@@ -104,14 +104,11 @@ impl Glibc {
         let walked: Vec<_> = self
             .segments()
             .map(|segment| {
-                let result = chunks::tally(memory, segment, residency, until, &mut caches);
-                match self.moved(memory, segment).filter(|_| result.is_err()) {
-                    Some(now) => {
-                        let result = chunks::tally(memory, &now, residency, until, &mut caches);
-                        (now, result)
-                    }
-                    None => (segment.clone(), result),
-                }
+                let mut segment = segment.clone();
+                let moved = |then: &Segment| self.moved(memory, then);
+                let result =
+                    chunks::tally(memory, &mut segment, residency, until, &moved, &mut caches);
+                (segment, result)
             })
             .collect();
         let segments: Vec<&Segment> = self.segments().collect();
@@ -125,14 +122,14 @@ impl Glibc {
             .collect()
     }
 
-    /// The main arena's segment with its top chunk where it is by now, if that is elsewhere: a walk
-    /// towards where it was may meet a chunk that lies over that place.
+    /// The main arena's segment with its top chunk where it is by now, if that is elsewhere.
     fn moved(&self, memory: &impl ReadMemory, segment: &Segment) -> Option<Segment> {
-        let main = self.arenas.first().filter(|main| main.segments.contains(segment))?;
+        let is_its = |own: &Segment| own.first_chunk == segment.first_chunk;
+        let main = self.arenas.first().filter(|main| main.segments.iter().any(is_its))?;
         let top = arena::top(memory, main.bins)?;
         let moved = segment.top.as_ref().is_some_and(|then| *then != top);
         let here = segment.first_chunk..segment.range.end.saturating_add(maps::GROWN);
-        (moved && here.contains(&top.start)).then(|| Segment {
+        (moved && here.contains(&top.start)).then_some(Segment {
             range: segment.range.start..top.end,
             first_chunk: segment.first_chunk,
             top: Some(top),
@@ -151,7 +148,8 @@ impl Glibc {
         visit: &mut dyn FnMut(Chunk),
     ) -> Result<(), Torn> {
         for segment in self.segments() {
-            chunks::walk(memory, segment, until, &mut |chunk| {
+            let moved = |then: &Segment| self.moved(memory, then);
+            chunks::walk(memory, &mut segment.clone(), until, &moved, &mut |chunk| {
                 if chunk.in_use {
                     visit(chunk);
                 }

@@ -1,0 +1,149 @@
+//! One process under watch.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use plumb_target::{Error, Process};
+
+use super::pace::cpu;
+use super::{History, Line, Observation, nearest_limit};
+use crate::Depth;
+
+/// Seconds that walks of heaps may take where nothing asks for more; of a heap of gigabytes that
+/// stands still nobody needs to know more than that, and a busy machine makes small walks long.
+const WALK: Duration = Duration::from_secs(2);
+/// Bytes by which a process must have moved to be worth a dear look.
+const MOVED: f64 = (1 << 20) as f64;
+/// What moves less from one look to the next stands still.
+const STILL: f64 = (64 << 10) as f64;
+/// For so many seconds what stands still is told again unjudged.
+const AGAIN: f64 = 10.0;
+
+/// A process, what was seen of it, and what that cost.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub process: Process,
+    pub history: History,
+    /// Since when it is watched.
+    pub since: f64,
+    /// When its counters were read last.
+    pub looked: f64,
+    /// When it was last sampled in full.
+    pub sampled: f64,
+    /// What that took, in processor seconds.
+    pub cost: f64,
+    /// It grows, and it is not known yet whether that is a leak.
+    pub grows: bool,
+    /// It has ended.
+    pub gone: bool,
+    /// Why only its counters can be seen; taken when it is told.
+    pub trouble: Option<Error>,
+    /// It was tried, and is not tried again.
+    pub counters_only: bool,
+    /// What was said last.
+    pub said: Option<Line>,
+    /// When that was judged, and of which counters, where it may be told again.
+    still: Option<(f64, Observation)>,
+    /// What is known of this moment.
+    seen: Observation,
+    /// What was resident when it was sampled, and by how much that changed between the last two looks.
+    rss: f64,
+    step: f64,
+}
+
+impl Watched {
+    pub fn new(process: Process, now: f64) -> Self {
+        Self {
+            process,
+            history: History::new(process.pid()),
+            since: now,
+            looked: f64::MIN,
+            sampled: f64::MIN,
+            cost: 0.0,
+            grows: false,
+            gone: false,
+            trouble: None,
+            counters_only: false,
+            said: None,
+            still: None,
+            seen: Observation::default(),
+            rss: 0.0,
+            step: 0.0,
+        }
+    }
+
+    pub fn was_sampled(&self) -> bool {
+        self.sampled > f64::MIN
+    }
+
+    /// Whether it was not the same in the last two looks, or grows in any way.
+    pub fn is_moving(&self) -> bool {
+        self.grows
+            || self.step >= STILL
+            || self.said.as_ref().is_some_and(|line| line.verdict.leak == Some(true))
+    }
+
+    /// Whether it is another than it was when it was sampled.
+    pub fn has_moved(&self) -> bool {
+        (self.seen.rss - self.rss).abs() > MOVED.max(self.rss / 100.0)
+    }
+
+    /// Reads its counters.
+    pub fn count(&mut self, now: f64) -> Result<(), Error> {
+        let seen = Observation::cheap(&self.process)?;
+        self.step = (seen.rss - self.seen.rss).abs();
+        self.seen = seen;
+        self.looked = now;
+        Ok(())
+    }
+
+    /// Samples it in full; `last`: for the last time, `sought`: to learn where it grows.
+    pub fn sample(&mut self, now: f64, depth: Depth, last: bool, sought: bool) {
+        // Whether what grew is in use is worth its price; of what stands still it was seen before.
+        let moved = self.has_moved();
+        let dear = sought || (last && moved);
+        let split = !self.was_sampled() || moved || !last;
+        let depth = Depth {
+            heap: depth.heap && split,
+            python: depth.python && split,
+            budget: if dear { depth.budget } else { WALK.min(depth.budget) },
+            ..depth
+        };
+        let begun = cpu();
+        match Observation::full(&self.process, depth) {
+            Ok(seen) => self.seen = seen,
+            Err(error @ Error::Denied { .. }) => {
+                self.trouble = Some(error);
+                self.counters_only = true;
+            }
+            // It has ended meanwhile: the next look will find that.
+            Err(_) => {}
+        }
+        self.cost = cpu() - begun;
+        self.sampled = now;
+        self.rss = self.seen.rss;
+    }
+
+    /// Remembers what this look saw, and says it. Of what stands still the last line is told again for
+    /// a while: of hundreds of children most are idle.
+    pub fn line(&mut self) -> Option<Line> {
+        let now = self.looked;
+        self.history.observe(now, &self.seen);
+        if let (Some(line), Some((judged, then))) = (&mut self.said, &self.still)
+            && !self.seen.sampled
+            && then.layers == self.seen.layers
+            && then.counters == self.seen.counters
+            && now - judged < AGAIN
+            && line.verdict.leak == Some(false)
+            && line.layers.iter().all(|layer| layer.leak != Some(true))
+        {
+            (line.time_s, line.sampled, line.unnamed) = (now, false, BTreeMap::new());
+            return Some(line.clone());
+        }
+        let line = self.history.line(|| nearest_limit(&self.process), false);
+        self.grows = line.verdict.leak != Some(true) && self.history.grows();
+        self.still = (!self.seen.sampled).then(|| (now, self.seen.clone()));
+        self.said = Some(line.clone());
+        Some(line)
+    }
+}
