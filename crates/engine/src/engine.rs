@@ -30,6 +30,8 @@ pub struct EngineOptions {
     pub max_context: usize,
     /// Tokens of a KV block: 16, 32 or 64.
     pub block_tokens: usize,
+    /// How the cache keeps K and V.
+    pub kv: KvType,
     /// Whether to measure the time of each operation: some 50 ns of each.
     pub profile: bool,
     /// The kernels; `None`: the best that this machine has, or what `PLUMB_KERNELS` names.
@@ -47,6 +49,7 @@ impl Default for EngineOptions {
             max_logit_rows: 32,
             max_context: 4096,
             block_tokens: 16,
+            kv: KvType::F16,
             profile: false,
             kernels: None,
             cpus: Vec::new(),
@@ -85,7 +88,7 @@ impl Engine {
             &model,
             Limits { rows: options.max_batch_tokens, logit_rows: options.max_logit_rows },
         );
-        let shape = model.kv_shape(options.block_tokens, KvType::F16);
+        let shape = model.kv_shape(options.block_tokens, options.kv);
         let (_, block_bytes) = shape.layout().map_err(|error| Error::Options(error.to_string()))?;
         let tiles = options.max_batch_tokens.div_ceil(TileOf::tokens(config)) + options.max_seqs;
         Ok(Self {
@@ -151,6 +154,7 @@ impl Engine {
             tiles: &self.tiles,
             view,
             block_tokens: self.options.block_tokens,
+            kv: self.options.kv,
             own: &self.own,
         };
         let times = &self.times;
@@ -173,7 +177,7 @@ impl Engine {
         let nanos = |time: &AtomicU64| Duration::from_nanos(time.load(Ordering::Relaxed));
         let times: Vec<_> = self.times.iter().map(nanos).collect();
         PlanReport {
-            ops: plan::ops(&self.plan, &self.model, &times, &self.asked),
+            ops: plan::ops(&self.plan, &self.model, &times, &self.asked, self.options.kv),
             buffers: plan::buffers(&self.plan),
             arena_bytes: self.plan.arena,
             scratch_bytes: Scratch::bytes(self.model.config().head_dim),

@@ -6,7 +6,7 @@ mod common;
 use common::models::Real;
 use common::{Bench, Sequence, bits};
 use plumb_engine::kernels::matmul::Isa;
-use plumb_engine::{EngineOptions, Model, Rows, Slice};
+use plumb_engine::{EngineOptions, KvType, Model, Rows, Slice};
 use std::sync::Arc;
 
 /// Token ids that need no tokenizer; any ids will do.
@@ -71,6 +71,46 @@ fn all_kernels_give_the_same_bits() {
         for (isa, row) in rows {
             assert_eq!(row, portable, "{real:?}, {}", isa.name());
         }
+    }
+}
+
+#[test]
+fn bytes_in_the_cache_keep_every_bit_too() {
+    for real in Real::BOTH {
+        let model = real.load();
+        let prompt = tokens(&model, 4, 70);
+        let bench = |threads, kernels| {
+            let options =
+                EngineOptions { threads, kernels, kv: KvType::Int8, ..Default::default() };
+            Bench::with(&model, options, 20)
+        };
+        let mut alone = bench(1, None);
+        let want = bits(&last_row(&mut alone, &prompt, &[]));
+        let halves = bits(&last_row(&mut Bench::new(&model, 1, 20), &prompt, &[]));
+        assert_ne!(want, halves, "{real:?}: it is the other cache");
+        for cuts in [vec![7, 20, 65], (1..70).collect()] {
+            assert_eq!(bits(&last_row(&mut alone, &prompt, &cuts)), want, "{real:?} at {cuts:?}");
+        }
+        assert_eq!(bits(&last_row(&mut bench(3, None), &prompt, &[40])), want, "{real:?}");
+        let short = bits(&last_row(&mut alone, &prompt[..24], &[]));
+        for isa in Isa::all() {
+            let row = bits(&last_row(&mut bench(1, Some(isa)), &prompt[..24], &[20]));
+            assert_eq!(row, short, "{real:?}, {}", isa.name());
+        }
+        // A prefix that another computed, and company.
+        let mut first = alone.sequence(64);
+        alone.run(&mut first, &prompt[..64], Rows::None);
+        let mut second = alone.sequence(70);
+        second.ids[..4].copy_from_slice(&first.ids[..4]);
+        let other = tokens(&model, 9, 40);
+        let room = alone.sequence(other.len());
+        let batch = [
+            slice_of(&room, &other, 0, Rows::None),
+            slice_of(&second, &prompt[64..], 64, Rows::Last),
+        ];
+        let mut logits = alone.engine.step(&alone.pool, &batch).unwrap();
+        let row = logits.rows().next().unwrap().to_vec();
+        assert_eq!(bits(&[row]), want, "{real:?}, a shared prefix");
     }
 }
 

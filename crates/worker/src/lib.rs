@@ -34,5 +34,7 @@ mod start;
 pub use driver::LoadFailure;
 pub use error::Error;
 pub use instance::MemoryLayers;
+pub use machine::leave_to_engine;
 pub use options::{BLOCK_TOKENS, DEFAULT_CONTEXT, DEFAULT_KV_BYTES, Role, WorkerOptions};
+pub use plumb_engine::KvType;
 pub use start::Worker;

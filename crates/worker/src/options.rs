@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use plumb_engine::KvType;
 use plumb_kv::transfer::{PeerAddress, Transports};
 use plumb_ledger::watch::Limit;
 
@@ -55,6 +56,8 @@ pub struct WorkerOptions {
     pub kv_peers: Vec<PeerAddress>,
     /// Blocks in the pool; `None`: as many as [`DEFAULT_KV_BYTES`] hold, and at least one context.
     pub kv_blocks: Option<usize>,
+    /// How KV is kept: prefill and decode instances must agree.
+    pub kv_type: KvType,
     /// What happens when a pull fails.
     pub kv_load_failure: LoadFailure,
     /// Seconds that blocks wait for a peer without a sign of life.
@@ -103,6 +106,7 @@ impl WorkerOptions {
             kv_transport: Transports::Auto,
             kv_peers: Vec::new(),
             kv_blocks: None,
+            kv_type: KvType::F16,
             kv_load_failure: LoadFailure::Recompute,
             kv_lease_seconds: 30,
             threads: None,
@@ -174,17 +178,6 @@ impl WorkerOptions {
             _ => Ok(()),
         }
     }
-
-    /// # Errors
-    /// If a CPU of `--cpus` is none of `ours`.
-    pub fn check_cpus(&self, ours: &[usize]) -> Result<(), Error> {
-        match self.cpus.iter().find(|cpu| !ours.contains(cpu)) {
-            Some(cpu) if !ours.is_empty() => Err(Error::Options(format!(
-                "--cpus {cpu}: this process may run on the CPUs {ours:?} only"
-            ))),
-            _ => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -215,9 +208,6 @@ mod tests {
         let short = WorkerOptions::check_pool(101, 1 << 20, limit(100 << 20)).unwrap_err();
         assert!(short.to_string().contains("101 MiB and 100 MiB are available (machine)"));
         assert!(WorkerOptions::check_pool(usize::MAX, 1 << 20, limit(1)).is_err());
-        let pinned = WorkerOptions { cpus: vec![1, 7], ..options() };
-        assert!(pinned.check_cpus(&[0, 1]).unwrap_err().to_string().contains("--cpus 7"));
-        assert!(pinned.check_cpus(&[1, 7]).is_ok() && options().check_cpus(&[0]).is_ok());
     }
 
     #[test]

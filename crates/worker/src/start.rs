@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use plumb_engine::{Engine, EngineOptions, KvType, LoadOptions, Model};
+use plumb_engine::{Engine, EngineOptions, LoadOptions, Model};
 use plumb_gguf::Gguf;
 use plumb_http::{BodyReader, Limits as HttpLimits, Metrics as Page};
 use plumb_kv::transfer::{Puller, PullerOptions, Server, ServerOptions};
@@ -127,10 +127,9 @@ impl Parts {
         runtime: Handle,
         layers: Option<Box<MemoryLayers>>,
     ) -> Result<Self, Error> {
-        options.check_cpus(&crate::machine::cpus())?;
         let path = options.model.clone();
         let Loaded { tokenizer, template, model } = Loaded::read(&path)?;
-        let shape = model.kv_shape(BLOCK_TOKENS, KvType::F16);
+        let shape = model.kv_shape(BLOCK_TOKENS, options.kv_type);
         let (_, block_bytes) = shape.layout().map_err(plumb_kv::Error::from)?;
         let (context, blocks) = options.sizes(model.config().context, block_bytes)?;
         WorkerOptions::check_pool(blocks, block_bytes, crate::machine::memory())?;
@@ -303,6 +302,7 @@ fn engine_options(options: &WorkerOptions, context: usize) -> EngineOptions {
         max_logit_rows: options.max_seqs,
         max_context: context,
         block_tokens: BLOCK_TOKENS,
+        kv: options.kv_type,
         profile: options.profile,
         cpus,
         ..EngineOptions::default()
@@ -337,7 +337,7 @@ fn serve_kv(
 ) -> Result<Server, Error> {
     let bind = addresses(&options.kv_host, options.kv_port)?.into_iter().next();
     let bind = bind.ok_or_else(|| Error::Options(format!("--kv-host {}", options.kv_host)))?;
-    let identity = model.identity(BLOCK_TOKENS, KvType::F16);
+    let identity = model.identity(BLOCK_TOKENS, options.kv_type);
     let mut serving = ServerOptions::new(bind, engine_id.to_owned(), identity);
     serving.transports = options.kv_transport;
     serving.allow.extend(peer_hosts(options)?);
@@ -345,7 +345,7 @@ fn serve_kv(
 }
 
 fn puller(options: &WorkerOptions, model: &Model, pool: &Arc<Pool>) -> Puller {
-    let identity = model.identity(BLOCK_TOKENS, KvType::F16);
+    let identity = model.identity(BLOCK_TOKENS, options.kv_type);
     let mut pulling = PullerOptions::new(identity, options.kv_peers.clone());
     pulling.transports = options.kv_transport;
     Puller::new(Arc::clone(pool), pulling)

@@ -5,7 +5,7 @@ mod common;
 use common::client::Answer;
 use common::{Instance, decode, decode_options, options, prefill, smollm, start, wait_for};
 use plumb_kv::transfer::{PeerAddress, Transports};
-use plumb_worker::{LoadFailure, WorkerOptions};
+use plumb_worker::{KvType, LoadFailure, WorkerOptions};
 use serde_json::{Value, json};
 
 const BLOCK: usize = 16;
@@ -47,11 +47,15 @@ fn decode_leg(instance: &Instance, path: &str, body: &Value, params: Value) -> A
 
 /// Both legs on every length around two block boundaries; what was pulled is proved by the metric.
 /// Instances of its own: other tests would be counted too.
-fn same_answers(transport: Transports) -> Instance {
-    let prefill = start(options(smollm()));
-    let peers = vec![prefill.kv.clone()];
-    let decode = start(WorkerOptions { kv_peers: peers, ..decode_options(transport) });
-    for length in (1..=2 * BLOCK + 2).chain([200]) {
+fn same_answers(
+    transport: Transports,
+    kv_type: KvType,
+    lengths: impl Iterator<Item = usize>,
+) -> Instance {
+    let prefill = start(WorkerOptions { kv_type, ..options(smollm()) });
+    let kv_peers = vec![prefill.kv.clone()];
+    let decode = start(WorkerOptions { kv_peers, kv_type, ..decode_options(transport) });
+    for length in lengths {
         let body = body(&prompt(length, 1), length % 2 == 0);
         let params = prefill_leg_at(&prefill, "/v1/completions", &body);
         let pulled = decode.metric(PULLED);
@@ -70,7 +74,8 @@ fn same_answers(transport: Transports) -> Instance {
 
 #[test]
 fn through_shared_memory() {
-    let decode = same_answers(Transports::Shm);
+    let lengths = (1..=2 * BLOCK + 2).chain([200]);
+    let decode = same_answers(Transports::Shm, KvType::F16, lengths);
     assert!(decode.metric(r#"plumb_kv_pulled_bytes_total{transport="shm"}"#) > 0.0);
     assert_eq!(decode.metric(r#"plumb_kv_pulled_bytes_total{transport="tcp"}"#), 0.0);
     assert!(decode.metric("vllm:nixl_bytes_transferred_total") > 0.0);
@@ -78,8 +83,41 @@ fn through_shared_memory() {
 
 #[test]
 fn over_tcp() {
-    let decode = same_answers(Transports::Tcp);
+    let lengths = (1..=2 * BLOCK + 2).chain([200]);
+    let decode = same_answers(Transports::Tcp, KvType::F16, lengths);
     assert!(decode.metric(r#"plumb_kv_pulled_bytes_total{transport="tcp"}"#) > 0.0);
+}
+
+#[test]
+fn bytes_in_little_more_than_half_the_room() {
+    let lengths = || [1, BLOCK + 1, 200].into_iter();
+    for (transport, name) in [(Transports::Shm, "shm"), (Transports::Tcp, "tcp")] {
+        let bytes = same_answers(transport, KvType::Int8, lengths());
+        let pulled = format!(r#"plumb_kv_pulled_bytes_total{{transport="{name}"}}"#);
+        // 30 layers, 3 heads: 64 bytes and a factor of 4 for K and as many for V, a token.
+        let blocks = 1 + 199 / BLOCK;
+        assert_eq!(bytes.metric(&pulled) as usize, blocks * BLOCK * 30 * 3 * 2 * (64 + 4));
+    }
+}
+
+/// Halves cannot be read as bytes: the pull is refused with the reason, and the prompt computed here.
+#[test]
+fn instances_that_keep_kv_differently_do_not_exchange_it() {
+    let decode = start(WorkerOptions { kv_type: KvType::Int8, ..decode_options(Transports::Auto) });
+    let strict = start(WorkerOptions {
+        kv_type: KvType::Int8,
+        kv_load_failure: LoadFailure::Fail,
+        ..decode_options(Transports::Auto)
+    });
+    let body = body(&prompt(40, 11), false);
+    let params = prefill_leg("/v1/completions", &body);
+    let failed = decode_leg(&strict, "/v1/completions", &body, params.clone());
+    assert_eq!(failed.status, 500);
+    assert!(failed.body.contains("dtype differs: ours f16, the peer's int8"), "{}", failed.body);
+    let answer = decode_leg(&decode, "/v1/completions", &body, params);
+    assert_eq!(answer.text(0), decode.complete(&body).text(0));
+    assert_eq!(decode.metric(r#"plumb_kv_pulls_failed_total{reason="identity"}"#), 1.0);
+    assert_eq!(decode.metric(PULLED), 0.0);
 }
 
 /// Every block is in decode's own cache: there is nothing to pull, and the lease must end.

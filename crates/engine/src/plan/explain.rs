@@ -3,7 +3,7 @@
 use super::op::{Kind, NormOf, Op, RowSet};
 use super::{Plan, place::Buffer};
 use crate::limits::Limits;
-use crate::model::Model;
+use crate::model::{KvType, Model};
 use std::fmt;
 use std::ops::AddAssign;
 use std::time::Duration;
@@ -110,9 +110,15 @@ pub struct PlanReport {
     pub threads: usize,
 }
 
-pub(crate) fn ops(plan: &Plan, model: &Model, times: &[Duration], asked: &Asked) -> Vec<OpReport> {
+pub(crate) fn ops(
+    plan: &Plan,
+    model: &Model,
+    times: &[Duration],
+    asked: &Asked,
+    kv: KvType,
+) -> Vec<OpReport> {
     let report = |(i, op)| {
-        let mut report = report(op, model, asked);
+        let mut report = report(op, model, asked, kv);
         report.done.time = times.get(i).copied().unwrap_or_default();
         report
     };
@@ -131,7 +137,7 @@ pub(crate) fn buffers(plan: &Plan) -> Vec<BufferReport> {
     buffers
 }
 
-fn report(op: &Op, model: &Model, asked: &Asked) -> OpReport {
+fn report(op: &Op, model: &Model, asked: &Asked, kv: KvType) -> OpReport {
     let (mut macs_per_row, mut weight_bytes, mut done) = (0, 0, Done::default());
     let logit_rows_only = op.rows == RowSet::Logits;
     let (steps, rows) = if logit_rows_only {
@@ -157,9 +163,9 @@ fn report(op: &Op, model: &Model, asked: &Asked) -> OpReport {
         Kind::Attend { layer, .. } => {
             let config = model.config();
             let seen = asked.seen[usize::from(config.windows[*layer].is_some())];
-            // A key and a value for each pair and head, in halves.
+            // A key and a value for each pair and head.
             done.float_macs = 2 * seen.pairs * (config.heads * config.head_dim) as u64;
-            done.bytes = 2 * 2 * seen.positions * config.kv_width() as u64;
+            done.bytes = seen.positions * kv.layer_bytes(config, 1) as u64;
         }
         _ => {}
     }

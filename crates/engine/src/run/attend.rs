@@ -3,7 +3,8 @@
 use super::Step;
 use crate::batch::Slice;
 use crate::config::Config;
-use crate::kernels::attention::{TILE_ROWS, Tile, attend};
+use crate::kernels::attention::{Element, Kept, TILE_ROWS, Tile, attend};
+use crate::model::KvType;
 use crate::plan::Floats;
 use crate::threads::Member;
 use half::f16;
@@ -49,14 +50,20 @@ impl Step<'_> {
         me.share(parts, |part| {
             // The last tiles of a long prompt see most: they go first, so that none is left over.
             let part = parts - 1 - part;
+            let (of, head) = (self.tiles[part / heads], part % heads);
             // SAFETY: each part has its own heads of its own rows.
-            unsafe { self.tile(me, layer, self.tiles[part / heads], part % heads, q, out) };
+            unsafe {
+                match self.kv {
+                    KvType::F16 => self.tile::<f16>(me, layer, of, head, q, out),
+                    KvType::Int8 => self.tile::<i8>(me, layer, of, head, q, out),
+                }
+            }
         });
     }
 
     /// # Safety
     /// Nobody else touches this head of these rows, and the team has met since keys were written.
-    unsafe fn tile(
+    unsafe fn tile<E: Element>(
         &self,
         me: &Member<'_>,
         layer: usize,
@@ -69,10 +76,8 @@ impl Step<'_> {
         let (dim, group) = (config.head_dim, config.group());
         let blocks = self.batch[of.slice as usize].blocks;
         let block = |index: usize| {
-            let keys = self.view.layer(blocks[index], layer).as_ptr().cast::<f16>().cast_const();
-            let head = head * dim * self.block_tokens;
-            // SAFETY: K of all heads, then V of all heads, each `dim * tokens` long.
-            unsafe { (keys.add(head), keys.add(config.kv_width() * self.block_tokens + head)) }
+            let layer = self.view.layer(blocks[index], layer).as_ptr();
+            Kept::<E>::of(layer, head, config.kv_heads, dim, self.block_tokens)
         };
         let tile = Tile {
             start: of.start as usize,

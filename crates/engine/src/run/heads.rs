@@ -1,13 +1,13 @@
 //! From the products q, k and v to turned queries and to keys and values in the cache.
 
 use super::{Row, Step};
+use crate::kernels::attention::{Element, Kept};
 use crate::kernels::norm::{add, rms_norm_in_place};
 use crate::kernels::rotate::rotate;
-use crate::model::Layer;
+use crate::model::{KvType, Layer};
 use crate::plan::Floats;
 use crate::threads::Member;
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 /// The longest head: metadata is refused beyond it.
 const LONGEST: usize = 1024;
@@ -29,7 +29,10 @@ impl Step<'_> {
                 self.add_biases(weights, q, k, v);
                 self.turn(q, weights.q_norm.as_deref(), turns);
                 self.turn(k, weights.k_norm.as_deref(), turns);
-                self.store(layer, self.rows[row], k, v);
+                match self.kv {
+                    KvType::F16 => self.store::<f16>(layer, self.rows[row], k, v),
+                    KvType::Int8 => self.store::<i8>(layer, self.rows[row], k, v),
+                }
             }
         });
     }
@@ -58,28 +61,31 @@ impl Step<'_> {
     ///
     /// # Safety
     /// The row's block is its slice's alone, and no other part writes this token.
-    unsafe fn store(&self, layer: usize, row: Row, k: &[f32], v: &[f32]) {
+    unsafe fn store<E: Element>(&self, layer: usize, row: Row, k: &[f32], v: &[f32]) {
         let (dim, tokens) = (self.model.config().head_dim, self.block_tokens);
+        let heads = self.model.config().kv_heads;
         let block = self.batch[row.slice as usize].blocks[row.position as usize / tokens];
         let token = row.position as usize % tokens;
-        let base = self.view.layer(block, layer).as_ptr().cast::<f16>();
-        let mut halves = [f16::ZERO; LONGEST];
-        let halves = &mut halves[..dim];
-        for (head, keys) in k.chunks_exact(dim).enumerate() {
-            halves.convert_from_f32_slice(keys);
-            for (i, half) in halves.iter().enumerate() {
-                // SAFETY: K is `[kv_head][head_dim][token]`; the caller's promise.
-                unsafe { base.add((head * dim + i) * tokens + token).write(*half) };
+        let base = self.view.layer(block, layer).as_ptr();
+        let mut numbers = [E::default(); LONGEST];
+        let numbers = &mut numbers[..dim];
+        for (head, (keys, values)) in k.chunks_exact(dim).zip(v.chunks_exact(dim)).enumerate() {
+            let kept = Kept::<E>::of(base, head, heads, dim, tokens);
+            let key_factor = E::narrow(self.level, keys, numbers);
+            for (i, number) in numbers.iter().enumerate() {
+                // SAFETY: a head's K is `[head_dim][token]`; the caller's promise.
+                unsafe { kept.keys.add(i * tokens + token).write(*number) };
             }
-        }
-        // SAFETY: V lies behind the K of all heads.
-        let base = unsafe { base.add(k.len() * tokens) };
-        for (head, values) in v.chunks_exact(dim).enumerate() {
-            halves.convert_from_f32_slice(values);
-            // SAFETY: V is `[kv_head][token][head_dim]`; the caller's promise.
+            let value_factor = E::narrow(self.level, values, numbers);
+            // SAFETY: a head's V is `[token][head_dim]`, and elements with factors have one a token;
+            // the caller's promise.
             unsafe {
-                let at = base.add((head * tokens + token) * dim);
-                std::ptr::copy_nonoverlapping(halves.as_ptr(), at, dim);
+                let at = kept.values.add(token * dim);
+                std::ptr::copy_nonoverlapping(numbers.as_ptr(), at, dim);
+                if E::SCALED {
+                    kept.key_factors.add(token).write(key_factor);
+                    kept.value_factors.add(token).write(value_factor);
+                }
             }
         }
     }

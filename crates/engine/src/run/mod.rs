@@ -12,7 +12,7 @@ use crate::batch::Slice;
 use crate::kernels::attention::Scratch;
 use crate::kernels::level::Level;
 use crate::kernels::matmul::Isa;
-use crate::model::Model;
+use crate::model::{KvType, Model};
 use crate::plan::{Floats, Kind, Op, Plan, Quantised, RowSet};
 use crate::threads::Member;
 use plumb_kv::PoolView;
@@ -59,6 +59,7 @@ pub(crate) struct Step<'a> {
     pub(crate) tiles: &'a [TileOf],
     pub(crate) view: PoolView<'a>,
     pub(crate) block_tokens: usize,
+    pub(crate) kv: KvType,
     /// One a member of the team.
     pub(crate) own: &'a [Own],
 }

@@ -7,7 +7,7 @@ pub mod reference;
 pub mod tiny;
 pub mod widen;
 
-use plumb_engine::{Engine, EngineOptions, KvType, Model, Rows, Slice};
+use plumb_engine::{Engine, EngineOptions, Model, Rows, Slice};
 use plumb_kv::{Block, BlockId, Pool};
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Bench {
     }
 
     pub fn with(model: &Arc<Model>, options: EngineOptions, blocks: usize) -> Self {
-        let shape = model.kv_shape(options.block_tokens, KvType::F16);
+        let shape = model.kv_shape(options.block_tokens, options.kv);
         let pool = Pool::new("engine-test", shape, blocks).unwrap();
         Self { engine: Engine::new(model.clone(), options).unwrap(), pool }
     }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use plumb_kv::transfer::{PeerAddress, Transports};
-use plumb_worker::{LoadFailure, Role, Worker, WorkerOptions};
+use plumb_worker::{KvType, LoadFailure, Role, Worker, WorkerOptions};
 
 /// Serve one instance: the OpenAI API over a model, prefill, decode or both.
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,9 @@ pub struct Args {
     /// KV blocks of 16 tokens; without it, as many as 512 MiB hold, and at least one context.
     #[arg(long)]
     kv_blocks: Option<usize>,
+    /// How KV is kept: f16, or int8 in half the room. Prefill and decode instances must agree.
+    #[arg(long, default_value = "f16")]
+    kv_type: KvTypeArg,
     /// When a pull fails: compute the prompt here, or answer with an error.
     #[arg(long, default_value = "recompute")]
     kv_load_failure: FailureArg,
@@ -50,7 +53,7 @@ pub struct Args {
     /// Threads that compute; without it, one for each of --cpus, or of the machine's.
     #[arg(long)]
     threads: Option<usize>,
-    /// The CPUs to compute on, such as 0,1.
+    /// The CPUs to compute on, such as 0,1. All else that the instance does keeps off them where it can.
     #[arg(long, value_delimiter = ',')]
     cpus: Vec<usize>,
     /// Sequences that run at once.
@@ -95,6 +98,12 @@ enum TransportArg {
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum KvTypeArg {
+    F16,
+    Int8,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum FailureArg {
     Recompute,
     Fail,
@@ -102,6 +111,7 @@ enum FailureArg {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     crate::log::start();
+    plumb_worker::leave_to_engine(&args.cpus)?;
     // Beside the engine's own threads: HTTP, tokenizing, the text of answers.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -176,6 +186,10 @@ impl From<Args> for WorkerOptions {
             },
             kv_peers: args.kv_peer,
             kv_blocks: args.kv_blocks,
+            kv_type: match args.kv_type {
+                KvTypeArg::F16 => KvType::F16,
+                KvTypeArg::Int8 => KvType::Int8,
+            },
             kv_load_failure: match args.kv_load_failure {
                 FailureArg::Recompute => LoadFailure::Recompute,
                 FailureArg::Fail => LoadFailure::Fail,

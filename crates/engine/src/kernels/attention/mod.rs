@@ -7,15 +7,21 @@
 //! are thus a function of its query and of the keys it sees, whatever else is in the tile.
 //!
 //! Within a block, a layer's K lies as `[kv_head][head_dim][token]` and its V behind it as
-//! `[kv_head][token][head_dim]`, both in f16: products of many queries with K and of many weights
-//! with V then read whole vectors, and nothing is ever summed across lanes.
+//! `[kv_head][token][head_dim]`: products of many queries with K and of many weights with V then read
+//! whole vectors, and nothing is ever summed across lanes. Both are halves, or bytes with a factor a
+//! token and head (`kept`); factors are applied to scores and to weights, so that the products are the
+//! same but for how they load ([`Element`]).
 
+mod kept;
+mod narrow;
 mod prefetch;
 mod product;
 mod scratch;
 mod softmax;
 mod tile;
 
+pub(crate) use kept::Kept;
+pub(crate) use product::Element;
 pub(crate) use scratch::Scratch;
 pub(crate) use tile::{Tile, attend};
 

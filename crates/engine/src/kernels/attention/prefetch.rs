@@ -2,15 +2,14 @@
 //! coming, and what is asked for all at once is waited for.
 
 use super::product::BLOCKS;
-use half::f16;
 
-/// Halves in a cache line.
-const LINE: usize = 32;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Blocks that are asked for line by line, a few with each step of a product.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
-    blocks: [*const f16; BLOCKS],
+    blocks: [*const u8; BLOCKS],
     /// Lines of a block.
     lines: usize,
     /// Lines of one block with each step.
@@ -22,11 +21,11 @@ impl Ahead {
 
     /// Spreads the lines of the blocks, all of one length, over so many steps.
     #[inline(always)]
-    pub(super) fn new(blocks: &[&[f16]; BLOCKS], steps: usize) -> Self {
-        let lines = blocks[0].len().div_ceil(LINE);
+    pub(super) fn new<E>(blocks: &[&[E]; BLOCKS], steps: usize) -> Self {
+        let lines = size_of_val(blocks[0]).div_ceil(LINE);
         let pace = (lines * BLOCKS).div_ceil(steps.max(1));
         let null =
-            |block: &&[f16]| if block.is_empty() { std::ptr::null() } else { block.as_ptr() };
+            |block: &&[E]| if block.is_empty() { std::ptr::null() } else { block.as_ptr().cast() };
         Self { blocks: blocks.each_ref().map(null), lines, pace }
     }
 

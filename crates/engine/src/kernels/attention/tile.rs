@@ -1,15 +1,16 @@
 //! A tile of query rows against all the keys that they see.
 
 use super::CHUNK;
-use super::product::{BLOCKS, COLUMNS, Layout, NO_BLOCKS, Product, multiply};
+use super::kept::Kept;
+use super::narrow::scale;
+use super::product::{BLOCKS, COLUMNS, Element, Layout, Product, multiply, no_blocks};
 use super::scratch::Scratch;
 use super::softmax::{Seen, finish, step};
 use crate::kernels::level::Level;
-use half::f16;
 use std::ops::Range;
 
 /// Query tokens of one sequence, for one key/value head in one layer.
-pub(crate) struct Tile<'a> {
+pub(crate) struct Tile<'a, E> {
     /// Position of the first query token.
     pub(crate) start: usize,
     /// Query tokens; times `group` they are at most `TILE_ROWS`.
@@ -21,11 +22,11 @@ pub(crate) struct Tile<'a> {
     pub(crate) window: Option<usize>,
     /// Tokens a block: 16, 32 or 64.
     pub(crate) block_tokens: usize,
-    /// Where the K and the V of this head and layer begin, for the n-th block of the sequence.
-    pub(crate) block: &'a dyn Fn(usize) -> (*const f16, *const f16),
+    /// Where this head and layer lie in the n-th block of the sequence.
+    pub(crate) block: &'a dyn Fn(usize) -> Kept<E>,
 }
 
-impl Tile<'_> {
+impl<E: Element> Tile<'_, E> {
     fn rows(&self) -> usize {
         self.tokens * self.group
     }
@@ -41,20 +42,43 @@ impl Tile<'_> {
     ///
     /// # Safety
     /// The blocks can be read, and nobody writes to them while the slices live.
-    unsafe fn blocks_of(&self, positions: Range<usize>) -> ([&[f16]; BLOCKS], [&[f16]; BLOCKS]) {
-        let (mut keys, mut values) = (NO_BLOCKS, NO_BLOCKS);
+    unsafe fn blocks_of(&self, positions: Range<usize>) -> ([&[E]; BLOCKS], [&[E]; BLOCKS]) {
+        let (mut keys, mut values) = (no_blocks(), no_blocks());
         if positions.is_empty() {
             return (keys, values);
         }
         let len = self.head_dim * self.block_tokens;
         let blocks = positions.start / self.block_tokens..positions.end.div_ceil(self.block_tokens);
         for (i, block) in blocks.enumerate() {
-            let (k, v) = (self.block)(block);
-            // SAFETY: the caller's promise; both have one element a token and dimension.
-            (keys[i], values[i]) =
-                unsafe { (std::slice::from_raw_parts(k, len), std::slice::from_raw_parts(v, len)) };
+            let kept = (self.block)(block);
+            let slice = |at: *mut E| {
+                // SAFETY: the caller's promise; both have one element a token and dimension.
+                unsafe { std::slice::from_raw_parts(at.cast_const(), len) }
+            };
+            (keys[i], values[i]) = (slice(kept.keys), slice(kept.values));
         }
         (keys, values)
+    }
+
+    /// The factors of the keys and of the values of some positions of a chunk; zero elsewhere.
+    ///
+    /// # Safety
+    /// As [`blocks_of`](Self::blocks_of), of elements that have factors.
+    unsafe fn factors_of(&self, chunk: usize, positions: Range<usize>) -> [[f32; CHUNK]; 2] {
+        let mut factors = [[0.0; CHUNK]; 2];
+        let mut position = positions.start;
+        while position < positions.end {
+            let inside = position % self.block_tokens;
+            let len = (self.block_tokens - inside).min(positions.end - position);
+            let kept = (self.block)(position / self.block_tokens);
+            for (factors, from) in factors.iter_mut().zip([kept.key_factors, kept.value_factors]) {
+                // SAFETY: the caller's promise; there is one a token.
+                let from = unsafe { std::slice::from_raw_parts(from.add(inside), len) };
+                factors[position - chunk..][..len].copy_from_slice(from);
+            }
+            position += len;
+        }
+        factors
     }
 }
 
@@ -63,9 +87,9 @@ impl Tile<'_> {
 ///
 /// # Safety
 /// Every block of positions that the tile sees can be read, and nobody writes to it meanwhile.
-pub(crate) unsafe fn attend<'q, 'o>(
+pub(crate) unsafe fn attend<'q, 'o, E: Element>(
     level: Level,
-    tile: &Tile<'_>,
+    tile: &Tile<'_, E>,
     scale: f32,
     query: impl Fn(usize) -> &'q [f32],
     scratch: &mut Scratch,
@@ -102,9 +126,9 @@ pub(crate) unsafe fn attend<'q, 'o>(
 ///
 /// # Safety
 /// As [`attend`].
-unsafe fn scores(
+unsafe fn scores<E: Element>(
     level: Level,
-    tile: &Tile<'_>,
+    tile: &Tile<'_, E>,
     chunk: usize,
     positions: Range<usize>,
     scratch: &mut Scratch,
@@ -130,19 +154,27 @@ unsafe fn scores(
 }
 
 /// From scores to the weights of each row, and the rows' corrections.
-fn weights(
+///
+/// # Safety
+/// As [`attend`].
+unsafe fn weights<E: Element>(
     level: Level,
-    tile: &Tile<'_>,
+    tile: &Tile<'_, E>,
     chunk: usize,
     positions: Range<usize>,
     scratch: &mut Scratch,
 ) {
     let dim = tile.head_dim;
+    // SAFETY: the caller's promise.
+    let factors = E::SCALED.then(|| unsafe { tile.factors_of(chunk, positions.clone()) });
     for row in 0..tile.rows() {
         let seen = tile.visible(tile.start + row / tile.group);
         let inside = seen.start.clamp(chunk, positions.end) - chunk
             ..seen.end.clamp(chunk, positions.end) - chunk;
         let weights = scratch.weights[row * CHUNK..].first_chunk_mut().expect("a row of weights");
+        if let Some([keys, _]) = &factors {
+            scale(level, weights, keys);
+        }
         step(
             level,
             weights,
@@ -150,6 +182,9 @@ fn weights(
             &mut scratch.seen[row],
             &mut scratch.so_far[row * dim..][..dim],
         );
+        if let Some([_, values]) = &factors {
+            scale(level, weights, values);
+        }
     }
 }
 
@@ -157,9 +192,9 @@ fn weights(
 ///
 /// # Safety
 /// As [`attend`].
-unsafe fn add_values(
+unsafe fn add_values<E: Element>(
     level: Level,
-    tile: &Tile<'_>,
+    tile: &Tile<'_, E>,
     chunk: usize,
     positions: Range<usize>,
     scratch: &mut Scratch,

@@ -1,12 +1,13 @@
 //! AVX2, FMA and F16C: eight lanes, sixteen registers.
 
 use super::Product;
-use super::lanes::Lanes;
+use super::lanes::{Element, Lanes};
 use super::strip;
 use half::f16;
 use std::arch::x86_64::{
-    __m256, _mm_loadu_si128, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
-    _mm256_setzero_ps, _mm256_storeu_ps,
+    __m256, _mm_loadl_epi64, _mm_loadu_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps,
+    _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_storeu_ps,
 };
 
 #[derive(Clone, Copy)]
@@ -40,6 +41,12 @@ impl Lanes for Eight {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(at: *const i8) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()))) })
+    }
+
+    #[inline(always)]
     unsafe fn store(self, at: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { _mm256_storeu_ps(at, self.0) };
@@ -55,7 +62,7 @@ impl Lanes for Eight {
 /// # Safety
 /// The matrices are as long as the product says, and the machine has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn multiply(product: &Product<'_>, c: *mut f32, c_stride: usize) {
+pub(super) unsafe fn multiply<E: Element>(product: &Product<'_, E>, c: *mut f32, c_stride: usize) {
     // SAFETY: the caller's promise.
-    unsafe { strip::multiply::<Eight, 2, 4, 2>(product, c, c_stride) };
+    unsafe { strip::multiply::<E, Eight, 2, 4, 2>(product, c, c_stride) };
 }

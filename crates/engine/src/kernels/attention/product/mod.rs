@@ -14,7 +14,7 @@ mod strip;
 
 use super::CHUNK;
 use crate::kernels::level::Level;
-use half::f16;
+pub(crate) use lanes::Element;
 
 /// Columns come in multiples of this.
 pub(crate) const COLUMNS: usize = 16;
@@ -34,12 +34,12 @@ pub(crate) enum Layout {
 
 /// `c[r][j] = Σ_k a[r][k] b[k][j]`, k ascending, one fused multiply-add each.
 #[derive(Clone, Copy)]
-pub(crate) struct Product<'a> {
+pub(crate) struct Product<'a, E> {
     /// `rows` rows, `a_stride` apart.
     pub(crate) a: &'a [f32],
     pub(crate) a_stride: usize,
     /// The right-hand matrix, as the cache has it: as many blocks as it needs, the rest anything.
-    pub(crate) blocks: [&'a [f16]; BLOCKS],
+    pub(crate) blocks: [&'a [E]; BLOCKS],
     pub(crate) layout: Layout,
     /// Tokens a block: 16, 32 or 64.
     pub(crate) block_tokens: usize,
@@ -50,14 +50,21 @@ pub(crate) struct Product<'a> {
     /// Whether the sums go on from what `c` holds, instead of from zero.
     pub(crate) add: bool,
     /// What will be read next.
-    pub(crate) ahead: &'a [&'a [f16]; BLOCKS],
+    pub(crate) ahead: &'a [&'a [E]; BLOCKS],
 }
 
 /// No blocks.
-pub(crate) const NO_BLOCKS: [&[f16]; BLOCKS] = [&[]; BLOCKS];
+pub(crate) fn no_blocks<'a, E>() -> [&'a [E]; BLOCKS] {
+    [&[]; BLOCKS]
+}
 
 /// Writes a product to `c`, whose rows are `c_stride` apart.
-pub(crate) fn multiply(level: Level, product: Product<'_>, c: &mut [f32], c_stride: usize) {
+pub(crate) fn multiply<E: Element>(
+    level: Level,
+    product: Product<'_, E>,
+    c: &mut [f32],
+    c_stride: usize,
+) {
     let Product { a, a_stride, blocks, block_tokens, rows, depth, columns, .. } = product;
     if rows == 0 || columns == 0 {
         return;
@@ -90,6 +97,7 @@ pub(crate) fn multiply(level: Level, product: Product<'_>, c: &mut [f32], c_stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::f16;
 
     fn value(i: usize) -> f32 {
         ((i * 7919 % 211) as f32 - 100.0) / 64.0
@@ -101,12 +109,12 @@ mod tests {
             for block_tokens in [16, 32, 64] {
                 for add in [false, true] {
                     for (depth, columns) in [(1, 16), (5, 32), (64, 64), (7, 48)] {
-                        check(rows, depth, columns, block_tokens, Layout::Beside, add);
+                        check_both(rows, depth, columns, block_tokens, Layout::Beside, add);
                     }
                     for (first, depth) in [(0, 1), (15, 1), (3, 13), (0, 64), (9, 30)] {
                         for columns in [16, 80, 256] {
                             let layout = Layout::Stacked { first };
-                            check(rows, depth, columns, block_tokens, layout, add);
+                            check_both(rows, depth, columns, block_tokens, layout, add);
                         }
                     }
                 }
@@ -114,13 +122,26 @@ mod tests {
         }
     }
 
-    fn check(
+    fn check_both(
         rows: usize,
         depth: usize,
         columns: usize,
         block_tokens: usize,
         layout: Layout,
         add: bool,
+    ) {
+        let sizes = (rows, depth, columns, block_tokens);
+        // Multiples of 1/64 below 2 are exact in halves, and 64 times as much is in bytes.
+        check(sizes, layout, add, f16::NAN, f16::from_f32);
+        check(sizes, layout, add, 77, |x| (x * 64.0) as i8);
+    }
+
+    fn check<E: Element + Into<f32>>(
+        (rows, depth, columns, block_tokens): (usize, usize, usize, usize),
+        layout: Layout,
+        add: bool,
+        outside: E,
+        narrow: fn(f32) -> E,
     ) {
         let a: Vec<f32> = (0..rows * depth).map(value).collect();
         let b: Vec<f32> = (0..depth * columns).map(|i| value(i + 13)).collect();
@@ -129,13 +150,14 @@ mod tests {
         for (i, c) in want.iter_mut().enumerate() {
             let (r, j) = (i / columns, i % columns);
             for k in 0..depth {
-                *c = a[r * depth + k].mul_add(b[k * columns + j], *c);
+                *c = a[r * depth + k].mul_add(narrow(b[k * columns + j]).into(), *c);
             }
         }
-        let blocks = blocks(&b, depth, columns, block_tokens, layout);
+        let b: Vec<E> = b.into_iter().map(narrow).collect();
+        let blocks = blocks(&b, depth, columns, block_tokens, layout, outside);
         let blocks = blocks.each_ref().map(Vec::as_slice);
         for level in Level::all() {
-            for ahead in [NO_BLOCKS, blocks] {
+            for ahead in [no_blocks(), blocks] {
                 let product = Product {
                     a: &a,
                     a_stride: depth,
@@ -155,19 +177,20 @@ mod tests {
         }
     }
 
-    /// `b` in blocks; what is not of `b` is NaN. Its values are multiples of 1/64 below 2: exact.
-    fn blocks(
-        b: &[f32],
+    /// `b` in blocks; what is not of `b` is `outside`.
+    fn blocks<E: Copy>(
+        b: &[E],
         depth: usize,
         columns: usize,
         tokens: usize,
         layout: Layout,
-    ) -> [Vec<f16>; BLOCKS] {
+        outside: E,
+    ) -> [Vec<E>; BLOCKS] {
         let (len, first) = match layout {
             Layout::Beside => (depth * tokens, 0),
             Layout::Stacked { first } => (tokens * columns, first),
         };
-        let mut out: [Vec<f16>; BLOCKS] = std::array::from_fn(|_| vec![f16::NAN; len]);
+        let mut out: [Vec<E>; BLOCKS] = std::array::from_fn(|_| vec![outside; len]);
         for k in 0..depth {
             for j in 0..columns {
                 let (block, at) = match layout {
@@ -176,7 +199,7 @@ mod tests {
                         ((first + k) / tokens, (first + k) % tokens * columns + j)
                     }
                 };
-                out[block][at] = f16::from_f32(b[k * columns + j]);
+                out[block][at] = b[k * columns + j];
             }
         }
         out

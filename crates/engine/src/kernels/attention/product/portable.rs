@@ -1,7 +1,7 @@
 //! Lanes without instructions of their own.
 
 use super::Product;
-use super::lanes::Lanes;
+use super::lanes::{Element, Lanes};
 use super::strip;
 use half::f16;
 
@@ -34,6 +34,13 @@ impl Lanes for [f32; WIDTH] {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(at: *const i8) -> Self {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { at.cast::<[i8; WIDTH]>().read_unaligned() };
+        bytes.map(f32::from)
+    }
+
+    #[inline(always)]
     unsafe fn store(self, at: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { at.cast::<Self>().write_unaligned(self) };
@@ -47,7 +54,7 @@ impl Lanes for [f32; WIDTH] {
 
 /// # Safety
 /// The matrices are as long as the product says.
-pub(super) unsafe fn multiply(product: &Product<'_>, c: *mut f32, c_stride: usize) {
+pub(super) unsafe fn multiply<E: Element>(product: &Product<'_, E>, c: *mut f32, c_stride: usize) {
     // SAFETY: the caller's promise.
-    unsafe { strip::multiply::<[f32; WIDTH], 2, 2, 2>(product, c, c_stride) };
+    unsafe { strip::multiply::<E, [f32; WIDTH], 2, 2, 2>(product, c, c_stride) };
 }

@@ -1,35 +1,34 @@
 //! A few rows times a few vectors of columns, with all sums in registers.
 
-use super::lanes::Lanes;
+use super::lanes::{Element, Lanes};
 use super::{BLOCKS, Layout, Product};
 use crate::kernels::attention::prefetch::Ahead;
-use half::f16;
 
 /// Rows of the right-hand matrix that lie at equal distances, as one strip reads them.
-struct Run<const V: usize> {
+struct Run<E, const V: usize> {
     /// The strip's vectors of the first row.
-    at: [*const f16; V],
-    /// Halves from one row to the next.
+    at: [*const E; V],
+    /// Elements from one row to the next.
     stride: usize,
     rows: usize,
 }
 
 /// How the right-hand matrix is read.
-trait Source: Copy {
+trait Source<E>: Copy {
     /// The run that begins with row `k`, for `V` vectors of `width` columns from `column` on.
-    unsafe fn run<const V: usize>(self, k: usize, column: usize, width: usize) -> Run<V>;
+    unsafe fn run<const V: usize>(self, k: usize, column: usize, width: usize) -> Run<E, V>;
 }
 
 /// Blocks whose columns follow one another; each has `1 << shift`.
 #[derive(Clone, Copy)]
-struct Beside<'a> {
-    blocks: &'a [*const f16; BLOCKS],
+struct Beside<'a, E> {
+    blocks: &'a [*const E; BLOCKS],
     shift: u32,
 }
 
-impl Source for Beside<'_> {
+impl<E: Element> Source<E> for Beside<'_, E> {
     #[inline(always)]
-    unsafe fn run<const V: usize>(self, k: usize, column: usize, width: usize) -> Run<V> {
+    unsafe fn run<const V: usize>(self, k: usize, column: usize, width: usize) -> Run<E, V> {
         let at = std::array::from_fn(|v| {
             let column = column + v * width;
             let inside = column & ((1 << self.shift) - 1);
@@ -44,17 +43,17 @@ impl Source for Beside<'_> {
 
 /// Blocks whose rows follow one another; each has `1 << shift`, of `columns` elements.
 #[derive(Clone, Copy)]
-struct Stacked<'a> {
-    blocks: &'a [*const f16; BLOCKS],
+struct Stacked<'a, E> {
+    blocks: &'a [*const E; BLOCKS],
     shift: u32,
     /// Rows of the first block that are left out.
     first: usize,
     columns: usize,
 }
 
-impl Source for Stacked<'_> {
+impl<E: Element> Source<E> for Stacked<'_, E> {
     #[inline(always)]
-    unsafe fn run<const V: usize>(self, k: usize, column: usize, width: usize) -> Run<V> {
+    unsafe fn run<const V: usize>(self, k: usize, column: usize, width: usize) -> Run<E, V> {
         let row = self.first + k;
         let inside = row & ((1 << self.shift) - 1);
         // SAFETY: the caller's promise.
@@ -76,31 +75,44 @@ impl Source for Stacked<'_> {
 /// # Safety
 /// The matrices are as long as the product says, and the machine has the instructions of `L`.
 #[inline(always)]
-pub(super) unsafe fn multiply<L: Lanes, const WIDE: usize, const MORE: usize, const ONE: usize>(
-    product: &Product<'_>,
+pub(super) unsafe fn multiply<
+    E: Element,
+    L: Lanes,
+    const WIDE: usize,
+    const MORE: usize,
+    const ONE: usize,
+>(
+    product: &Product<'_, E>,
     c: *mut f32,
     c_stride: usize,
 ) {
     let shift = product.block_tokens.trailing_zeros();
-    let blocks = &product.blocks.map(<[f16]>::as_ptr);
+    let blocks = &product.blocks.map(<[E]>::as_ptr);
     // SAFETY: the caller's promises.
     unsafe {
         match product.layout {
             Layout::Beside => {
                 let b = Beside { blocks, shift };
-                all_rows::<L, _, WIDE, MORE, ONE>(product, b, c, c_stride);
+                all_rows::<E, L, _, WIDE, MORE, ONE>(product, b, c, c_stride);
             }
             Layout::Stacked { first } => {
                 let b = Stacked { blocks, shift, first, columns: product.columns };
-                all_rows::<L, _, WIDE, MORE, ONE>(product, b, c, c_stride);
+                all_rows::<E, L, _, WIDE, MORE, ONE>(product, b, c, c_stride);
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn all_rows<L: Lanes, S: Source, const WIDE: usize, const MORE: usize, const ONE: usize>(
-    product: &Product<'_>,
+unsafe fn all_rows<
+    E: Element,
+    L: Lanes,
+    S: Source<E>,
+    const WIDE: usize,
+    const MORE: usize,
+    const ONE: usize,
+>(
+    product: &Product<'_, E>,
     b: S,
     c: *mut f32,
     c_stride: usize,
@@ -114,12 +126,12 @@ unsafe fn all_rows<L: Lanes, S: Source, const WIDE: usize, const MORE: usize, co
             let a = product.a.as_ptr().add(row * product.a_stride);
             let c = c.add(row * c_stride);
             row += match product.rows - row {
-                1 => columns::<L, S, 1, MORE, ONE>(product, a, b, c, c_stride, ahead),
-                2 => columns::<L, S, 2, MORE, ONE>(product, a, b, c, c_stride, ahead),
-                3 => columns::<L, S, 3, MORE, ONE>(product, a, b, c, c_stride, ahead),
-                4 => columns::<L, S, 4, WIDE, ONE>(product, a, b, c, c_stride, ahead),
-                5 => columns::<L, S, 5, WIDE, ONE>(product, a, b, c, c_stride, ahead),
-                _ => columns::<L, S, 6, WIDE, ONE>(product, a, b, c, c_stride, ahead),
+                1 => columns::<E, L, S, 1, MORE, ONE>(product, a, b, c, c_stride, ahead),
+                2 => columns::<E, L, S, 2, MORE, ONE>(product, a, b, c, c_stride, ahead),
+                3 => columns::<E, L, S, 3, MORE, ONE>(product, a, b, c, c_stride, ahead),
+                4 => columns::<E, L, S, 4, WIDE, ONE>(product, a, b, c, c_stride, ahead),
+                5 => columns::<E, L, S, 5, WIDE, ONE>(product, a, b, c, c_stride, ahead),
+                _ => columns::<E, L, S, 6, WIDE, ONE>(product, a, b, c, c_stride, ahead),
             };
             ahead = Ahead::NOTHING;
         }
@@ -128,8 +140,15 @@ unsafe fn all_rows<L: Lanes, S: Source, const WIDE: usize, const MORE: usize, co
 
 /// All columns of `R` rows; returns `R`.
 #[inline(always)]
-unsafe fn columns<L: Lanes, S: Source, const R: usize, const V: usize, const ONE: usize>(
-    product: &Product<'_>,
+unsafe fn columns<
+    E: Element,
+    L: Lanes,
+    S: Source<E>,
+    const R: usize,
+    const V: usize,
+    const ONE: usize,
+>(
+    product: &Product<'_, E>,
     a: *const f32,
     b: S,
     c: *mut f32,
@@ -140,11 +159,11 @@ unsafe fn columns<L: Lanes, S: Source, const R: usize, const V: usize, const ONE
     // SAFETY: the columns exist.
     unsafe {
         while column + V * L::WIDTH <= product.columns {
-            strip::<L, S, R, V>(product, a, (b, column), c.add(column), c_stride, ahead);
+            strip::<E, L, S, R, V>(product, a, (b, column), c.add(column), c_stride, ahead);
             (column, ahead) = (column + V * L::WIDTH, Ahead::NOTHING);
         }
         while column < product.columns {
-            strip::<L, S, R, ONE>(product, a, (b, column), c.add(column), c_stride, ahead);
+            strip::<E, L, S, R, ONE>(product, a, (b, column), c.add(column), c_stride, ahead);
             (column, ahead) = (column + ONE * L::WIDTH, Ahead::NOTHING);
         }
     }
@@ -152,8 +171,8 @@ unsafe fn columns<L: Lanes, S: Source, const R: usize, const V: usize, const ONE
 }
 
 #[inline(always)]
-unsafe fn strip<L: Lanes, S: Source, const R: usize, const V: usize>(
-    product: &Product<'_>,
+unsafe fn strip<E: Element, L: Lanes, S: Source<E>, const R: usize, const V: usize>(
+    product: &Product<'_, E>,
     a: *const f32,
     (b, column): (S, usize),
     c: *mut f32,
@@ -176,7 +195,7 @@ unsafe fn strip<L: Lanes, S: Source, const R: usize, const V: usize>(
             let end = product.depth.min(k.saturating_add(rows));
             while k < end {
                 ahead.ask(k);
-                let right = at.map(|at| L::load_halves(at));
+                let right = at.map(|at| E::load::<L>(at));
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let left = L::splat(*a.add(r * product.a_stride + k));
                     for (sum, right) in sums.iter_mut().zip(right) {
