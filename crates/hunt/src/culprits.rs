@@ -72,6 +72,11 @@ fn holding(tracer: &Tracer, layer: &str) -> Vec<Holding> {
     all.filter(|h| h.resident > 0 && may_hold(layer, h.backing)).collect()
 }
 
+/// Keeps what is known of sampled allocations, should their process end before the report.
+pub fn keep_fates(tracer: &mut Tracer, now_ns: u64) {
+    tracer.keep_fates(now_ns.saturating_sub(YOUNG_NS), ENOUGH_KEPT);
+}
+
 /// Shares by what bursts of probes saw allocated and the heap itself says is still in use; the total
 /// is the ledger's. Requests that got a mapping each are known to the byte. `None` where too little
 /// was seen.
@@ -100,7 +105,7 @@ fn sampled(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Option<Vec<Cu
             count: outstanding * k.count / k.bytes,
             share: share(outstanding, growth),
             share_error: Some(1.96 * (part * (1.0 - part) / count as f64).sqrt()),
-            age_s: None,
+            age_s: Some(now_ns.saturating_sub(k.first_ns) as f64 / 1e9),
             frames: tracer.frames(*stack),
         });
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plumb_ledger::watch::{self, Line, Summary, Watcher};
+use plumb_ledger::watch::{self, Counter, Line, Summary, Watcher};
 use plumb_target::Process;
 use serde::Serialize;
 
@@ -34,6 +34,8 @@ pub struct Track {
 pub struct Growth {
     watcher: Watcher,
     tracks: BTreeMap<(u32, String), Vec<(f64, u64)>>,
+    /// The kernel's own count of private memory, by process: first and last.
+    counted: BTreeMap<u32, (u64, u64)>,
 }
 
 /// A full sample may cost this share of a core.
@@ -45,7 +47,11 @@ impl Growth {
     /// Looks at nothing yet.
     pub fn new(roots: Vec<Process>, children: bool) -> Self {
         let options = watch::Options { children, budget: BUDGET, ..watch::Options::default() };
-        Self { watcher: Watcher::new(roots, options), tracks: BTreeMap::new() }
+        Self {
+            watcher: Watcher::new(roots, options),
+            tracks: BTreeMap::new(),
+            counted: BTreeMap::new(),
+        }
     }
 
     /// Looks at every process; one that has just ended is left out.
@@ -101,6 +107,9 @@ impl Growth {
     }
 
     fn keep(&mut self, line: &Line) {
+        if let Some(&bytes) = line.counters.get(&Counter::Anonymous) {
+            self.counted.entry(line.pid).or_insert((bytes, bytes)).1 = bytes;
+        }
         if !line.sampled {
             return;
         }
@@ -137,6 +146,11 @@ impl Growth {
         };
         let tracks = self.tracks.iter().filter(move |((_, l), _)| private(l));
         tracks.map(|((pid, _), t)| (*pid, grown(t)))
+    }
+
+    /// By how many bytes the private memory of each process grew, as the kernel counts it at every look.
+    pub fn counted(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.counted.iter().map(|(pid, (first, last))| (*pid, last.saturating_sub(*first)))
     }
 
     /// The process whose heap grew most, if one did, and by how many bytes.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod advice;
+mod allocators;
 mod cost;
 mod culprits;
 mod error;

@@ -6,14 +6,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use plumb_target::Process;
-use plumb_trace::Tracer;
 use plumb_trace::account::Backing;
+use plumb_trace::{Holding, Tracer};
 
 use crate::culprits;
-use crate::growth::Growth;
+use crate::growth::{Growth, Verdict};
 use crate::objects::First;
 use crate::report::{Cost, Report};
-use crate::{Error, Table, cost, untraced};
+use crate::{Error, Table, allocators, cost, untraced};
 
 /// What to hunt and for how long.
 #[derive(Debug, Clone)]
@@ -98,6 +98,7 @@ pub fn run(
         cpu,
         next_look: started,
         next_sample: started,
+        next_fates: started,
         hooks,
         no_bursts: None,
         objects: None,
@@ -138,6 +139,7 @@ struct Hunt {
     cpu: f64,
     next_look: Instant,
     next_sample: Instant,
+    next_fates: Instant,
     /// What the first process named looked like at the attach, should it end before the hunt.
     hooks: JoinHandle<Option<serde_json::Value>>,
     /// Why malloc cannot be probed.
@@ -158,6 +160,11 @@ impl Hunt {
             let before = Instant::now();
             self.tracer.sample();
             self.next_sample = before + before.elapsed() * BUDGET;
+        }
+        if Instant::now() >= self.next_fates {
+            let before = Instant::now();
+            culprits::keep_fates(&mut self.tracer, cost::monotonic_ns());
+            self.next_fates = before + before.elapsed() * BUDGET;
         }
         self.touch_when_needed();
         self.burst_when_needed();
@@ -213,14 +220,41 @@ impl Hunt {
         }
     }
 
-    /// The process whose heap grows: by the ledger, or, between its samples, by the program break.
-    fn growing_heap(&self) -> Option<u32> {
-        let by_break = || {
-            let held = self.tracer.holdings();
-            let broken = held.iter().filter(|h| h.backing == Backing::Brk);
-            broken.filter(|h| h.resident >= 1 << 20).map(|h| h.pid).next()
-        };
-        self.growth.growing_heap().map(|(pid, _)| pid).or_else(by_break)
+    /// The process whose heap grows: by the ledger, or, between its samples, by the kernel's count, of
+    /// which no mapping but an allocator's is the reason.
+    fn growing_heap(&mut self) -> Option<u32> {
+        if let Some((pid, _)) = self.growth.growing_heap() {
+            return Some(pid);
+        }
+        let counted: Vec<(u32, u64)> = self.growth.counted().collect();
+        let all = self.tracer.holdings();
+        for (pid, grown) in counted.into_iter().filter(|(_, grown)| *grown >= 1 << 20) {
+            let private = |h: &&Holding| {
+                h.pid == pid && matches!(h.backing, Backing::Anonymous | Backing::Brk)
+            };
+            let own: Vec<Holding> = all.iter().filter(private).copied().collect();
+            let mapped = allocators::held(&mut self.tracer, &own, |f| !allocators::allocates(f));
+            if grown.saturating_sub(mapped) >= 1 << 20 {
+                return Some(pid);
+            }
+        }
+        None
+    }
+
+    /// Anonymous memory that an allocator mapped is its heap, though the ledger could not know it.
+    fn name_heap(&mut self, verdict: &mut Verdict) {
+        if verdict.summary.layer.as_deref() != Some("anonymous") {
+            return;
+        }
+        let all = self.tracer.holdings();
+        let own: Vec<Holding> = all
+            .into_iter()
+            .filter(|h| h.pid == verdict.pid && h.backing == Backing::Anonymous)
+            .collect();
+        let held = allocators::held(&mut self.tracer, &own, allocators::stands_in);
+        if held > verdict.grown_bytes / 5 * 4 {
+            verdict.summary.layer = Some("heap".to_owned());
+        }
     }
 
     fn progress(&self, time: Duration) -> Progress {
@@ -255,7 +289,8 @@ impl Hunt {
     fn report(mut self, table: &Table) -> Result<Report, Error> {
         let seconds = self.started.elapsed().as_secs_f64();
         let (cpu_s, cores) = (cost::cpu_seconds() - self.cpu, self.cores());
-        let verdict = self.growth.finish().ok_or(Error::NothingSeen)?;
+        let mut verdict = self.growth.finish().ok_or(Error::NothingSeen)?;
+        self.name_heap(&mut verdict);
         let culprits = culprits::name(&mut self.tracer, &verdict, cost::monotonic_ns());
         let counters = self.tracer.counters();
         let objects = self.objects.as_ref().filter(|first| first.pid() == verdict.pid);

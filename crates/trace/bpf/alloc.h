@@ -12,64 +12,81 @@ struct asked {
 	u64 out; /* where posix_memalign puts its result; 0: it returns it */
 };
 
+/* By thread, and by function: one may call another, and what the outer one gives is what counts. */
+struct asked_key {
+	u32 tid;
+	u32 function;
+};
+
 struct {
 	__uint(type, MAP_LRU_HASH);
 	__uint(max_entries, 16384);
-	__type(key, u32);
+	__type(key, struct asked_key);
 	__type(value, struct asked);
 } asked SEC(".maps");
 
 enum { SIGSTOP = 19, PROT_WRITE = 2 };
 
-INLINE int ask(u64 bytes, u64 old, u64 out)
+INLINE int ask(u32 function, u64 bytes, u64 old, u64 out)
 {
 	u64 id = pid_tgid();
-	u32 tgid = id >> 32, tid = (u32)id;
+	u32 tgid = id >> 32;
+	struct asked_key key = { .tid = (u32)id, .function = function };
 	if (!map_lookup(&targets, &tgid))
 		return 0;
 	struct asked a = { .bytes = bytes, .old = old, .out = out };
-	map_update(&asked, &tid, &a, ANY);
+	map_update(&asked, &key, &a, ANY);
 	return 0;
 }
 
 SEC("uprobe")
 int ask_malloc(struct regs *r)
 {
-	return ask(r->di, 0, 0);
+	return ask(0, r->di, 0, 0);
 }
 
 SEC("uprobe")
 int ask_calloc(struct regs *r)
 {
-	return ask(r->di * r->si, 0, 0);
+	return ask(0, r->di * r->si, 0, 0);
 }
 
 SEC("uprobe")
 int ask_realloc(struct regs *r)
 {
-	return ask(r->si, r->di, 0);
+	return ask(0, r->si, r->di, 0);
 }
 
 /* aligned_alloc and memalign */
 SEC("uprobe")
 int ask_aligned(struct regs *r)
 {
-	return ask(r->si, 0, 0);
+	return ask(0, r->si, 0, 0);
 }
 
 SEC("uprobe")
 int ask_posix(struct regs *r)
 {
-	return ask(r->dx, 0, r->di);
+	return ask(0, r->dx, 0, r->di);
 }
 
-SEC("uretprobe")
-int given(struct regs *r)
+/* What is not sampled is not lost: the room is first that of events which all count. */
+INLINE void emit_sample(struct record *rec)
+{
+	u64 waiting = ring_query(&events, 0);
+	u64 name = rec->event.stack;
+	int copies = !(rec->event.flags & HASHED) || !is_known(name);
+	if (waiting < (copies ? RING_BYTES / 4 : RING_BYTES / 2))
+		emit_record(rec);
+}
+
+INLINE int give(struct regs *r, u32 function)
 {
 	u64 id = pid_tgid();
-	u32 tgid = id >> 32, tid = (u32)id;
+	u32 tgid = id >> 32;
+	struct asked_key key = { .tid = (u32)id, .function = function };
 	struct target *t = map_lookup(&targets, &tgid);
-	struct asked *a = map_lookup(&asked, &tid);
+	struct asked *a = map_lookup(&asked, &key);
 	struct record *rec = scratch_of();
 	if (!t || !a || !rec || !has_room_for_samples())
 		return 0;
@@ -83,15 +100,14 @@ int given(struct regs *r)
 	rec->event.args[0] = a->bytes;
 	rec->event.args[1] = a->old;
 	rec->event.ret = at;
-	map_delete(&asked, &tid);
+	map_delete(&asked, &key);
 	name_stack(rec, t, r->ip, r->sp, r->bp);
-	emit_record(rec);
+	emit_sample(rec);
 	return 0;
 }
 
 /* glibc writes a chunk's size before it: no probe at the entry is needed. */
-SEC("uretprobe")
-int given_chunk(struct regs *r)
+INLINE int give_chunk(struct regs *r)
 {
 	u32 tgid = pid_tgid() >> 32;
 	struct target *t = map_lookup(&targets, &tgid);
@@ -105,8 +121,50 @@ int given_chunk(struct regs *r)
 	rec->event.args[1] = 0;
 	rec->event.ret = r->ax;
 	name_stack(rec, t, r->ip, r->sp, r->bp);
-	emit_record(rec);
+	emit_sample(rec);
 	return 0;
+}
+
+SEC("uretprobe")
+int given(struct regs *r)
+{
+	return give(r, 0);
+}
+
+SEC("uretprobe")
+int given_chunk(struct regs *r)
+{
+	return give_chunk(r);
+}
+
+/* The same for kernels that put one program on many functions at once. The cookie's low byte says
+ * which kind of function it is, as `Ask` and `Give` of src/allocators.rs, the rest which one. */
+enum { COOKIE_FUNCTION = 8, COOKIE_KIND = 0xff };
+
+SEC("uprobe")
+int asks(struct regs *r)
+{
+	u64 cookie = attach_cookie(r);
+	u32 function = cookie >> COOKIE_FUNCTION;
+	switch (cookie & COOKIE_KIND) {
+	case 0:
+		return ask(function, r->di, 0, 0);
+	case 1:
+		return ask(function, r->di * r->si, 0, 0);
+	case 2:
+		return ask(function, r->si, r->di, 0);
+	case 3:
+		return ask(function, r->si, 0, 0);
+	default:
+		return ask(function, r->dx, 0, r->di);
+	}
+}
+
+SEC("uretprobe")
+int gives(struct regs *r)
+{
+	u64 cookie = attach_cookie(r);
+	return cookie & COOKIE_KIND ? give_chunk(r) : give(r, cookie >> COOKIE_FUNCTION);
 }
 
 /* Called at the entry of every mprotect of a target. */

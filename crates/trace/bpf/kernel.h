@@ -41,6 +41,7 @@ static long (*const read_user)(void *dst, u32 size, const void *src) = (void *)1
 static long (*const read_kernel)(void *dst, u32 size, const void *src) = (void *)113;
 static long (*const ring_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 static void *(*const ring_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
+static u64 (*const attach_cookie)(void *ctx) = (void *)174;
 static void (*const ring_submit)(void *data, u64 flags) = (void *)132;
 static u64 (*const ring_query)(void *ring, u64 flags) = (void *)134;
 

@@ -11,13 +11,62 @@ use plumb_target::{Image, Memory, Process, images, maps};
 
 use crate::Error;
 
-/// Two programs of the BPF object at most, and where they belong.
+/// In which arguments a function is told what is wanted: the cookies of `asks` in `bpf/alloc.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Ask {
+    /// The bytes are the first.
+    Malloc,
+    /// The first times the second.
+    Calloc,
+    /// The second; the first is what it replaces.
+    Realloc,
+    /// The second; the first is an alignment.
+    Aligned,
+    /// The third; the first is where the address is put.
+    Posix,
+}
+
+impl Ask {
+    /// The BPF program that knows only this kind.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Malloc => "ask_malloc",
+            Self::Calloc => "ask_calloc",
+            Self::Realloc => "ask_realloc",
+            Self::Aligned => "ask_aligned",
+            Self::Posix => "ask_posix",
+        }
+    }
+}
+
+/// Where the size of what was given is known from: the cookies of `gives` in `bpf/alloc.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Give {
+    /// From the entry.
+    Asked,
+    /// From the word before it.
+    Chunk,
+}
+
+impl Give {
+    /// The BPF program that knows only this kind.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Asked => "given",
+            Self::Chunk => "given_chunk",
+        }
+    }
+}
+
+/// A function to probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
-    /// The program at the function's entry, where one is needed.
-    pub entry: Option<&'static str>,
-    /// The program at its return.
-    pub leave: &'static str,
+    /// What is read at its entry, if anything need be.
+    pub entry: Option<Ask>,
+    /// What is read at its return.
+    pub leave: Give,
     /// The file, as this process can open it.
     pub path: PathBuf,
     /// Where the function begins in it.
@@ -46,33 +95,33 @@ const STAND_INS: [&str; 3] = ["libjemalloc", "libmimalloc", "libtcmalloc"];
 /// What the functions are called behind these when they are linked into a program.
 const PREFIXES: [&str; 5] = ["", "_rjem_", "je_", "mi_", "tc_"];
 
-const FUNCTIONS: [(&str, &str); 14] = [
-    ("malloc", "ask_malloc"),
-    ("calloc", "ask_calloc"),
-    ("realloc", "ask_realloc"),
-    ("aligned_alloc", "ask_aligned"),
-    ("memalign", "ask_aligned"),
-    ("posix_memalign", "ask_posix"),
-    ("mallocx", "ask_malloc"),
-    ("rallocx", "ask_realloc"),
-    ("malloc_aligned", "ask_malloc"),
-    ("zalloc", "ask_malloc"),
-    ("zalloc_aligned", "ask_malloc"),
-    ("realloc_aligned", "ask_realloc"),
-    ("new", "ask_malloc"),
-    ("newarray", "ask_malloc"),
+const FUNCTIONS: [(&str, Ask); 14] = [
+    ("malloc", Ask::Malloc),
+    ("calloc", Ask::Calloc),
+    ("realloc", Ask::Realloc),
+    ("aligned_alloc", Ask::Aligned),
+    ("memalign", Ask::Aligned),
+    ("posix_memalign", Ask::Posix),
+    ("mallocx", Ask::Malloc),
+    ("rallocx", Ask::Realloc),
+    ("malloc_aligned", Ask::Malloc),
+    ("zalloc", Ask::Malloc),
+    ("zalloc_aligned", Ask::Malloc),
+    ("realloc_aligned", Ask::Realloc),
+    ("new", Ask::Malloc),
+    ("newarray", Ask::Malloc),
 ];
 /// Of these, how many mean an allocator without a prefix too.
 const PLAIN: usize = 6;
 
 /// The C++ operators, where the allocator has its own: libstdc++'s call malloc.
-const OPERATORS: [(&str, &str); 6] = [
-    ("_Znwm", "ask_malloc"),
-    ("_Znam", "ask_malloc"),
-    ("_ZnwmRKSt9nothrow_t", "ask_malloc"),
-    ("_ZnamRKSt9nothrow_t", "ask_malloc"),
-    ("_ZnwmSt11align_val_t", "ask_malloc"),
-    ("_ZnamSt11align_val_t", "ask_malloc"),
+const OPERATORS: [(&str, Ask); 6] = [
+    ("_Znwm", Ask::Malloc),
+    ("_Znam", Ask::Malloc),
+    ("_ZnwmRKSt9nothrow_t", Ask::Malloc),
+    ("_ZnamRKSt9nothrow_t", Ask::Malloc),
+    ("_ZnwmSt11align_val_t", Ask::Malloc),
+    ("_ZnamSt11align_val_t", Ask::Malloc),
 ];
 
 /// Finds the allocators that a process uses.
@@ -120,11 +169,15 @@ fn is_libc(name: &str) -> bool {
     name.starts_with("libc.so") || name.starts_with("libc-") || name.starts_with("ld-musl")
 }
 
-/// glibc, shared or linked in: musl has no such function.
+/// glibc, shared or linked in: musl has no such function, and the others' have theirs beside it, by
+/// which they stand in for glibc's.
 fn is_glibc(image: &Image) -> bool {
+    const OTHERS: [&str; 5] = ["mallocx", "je_mallocx", "_rjem_mallocx", "mi_malloc", "tc_malloc"];
     image.name() == "libc.so.6"
         || image.name().starts_with("libc-2")
-        || image.symbols().is_ok_and(|s| s.named("__libc_memalign").is_some())
+        || image.symbols().is_ok_and(|s| {
+            s.named("__libc_memalign").is_some() && OTHERS.iter().all(|o| s.named(o).is_none())
+        })
 }
 
 fn functions(process: &Process, image: &Image) -> Result<Vec<Point>, Error> {
@@ -145,12 +198,12 @@ fn functions(process: &Process, image: &Image) -> Result<Vec<Point>, Error> {
         if name.starts_with("_Z") && !malloc {
             break;
         }
-        malloc |= program == "ask_malloc";
+        malloc |= program == Ask::Malloc;
         let offset = checked(process, image, &name, symbol.address)?;
         if !points.iter().any(|p| p.offset == offset) {
             let path = process.path_in_root(&image.path);
-            let sized = glibc && program != "ask_posix";
-            let leave = if sized { "given_chunk" } else { "given" };
+            let sized = glibc && program != Ask::Posix;
+            let leave = if sized { Give::Chunk } else { Give::Asked };
             points.push(Point { entry: (!sized).then_some(program), leave, path, offset });
         }
     }

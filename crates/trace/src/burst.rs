@@ -10,13 +10,14 @@ use plumb_target::{Memory, Process, ReadMemory};
 
 use crate::Error;
 use crate::account::StackId;
-use crate::allocators::{self, Allocators, refusal};
-use crate::keeper::{Keeper, Link};
+use crate::allocators::{self, Allocators, Point, refusal};
+use crate::keeper::{self, Keeper, Link, Placement};
 use crate::probe::Probe;
 use crate::samples::{Fate, Kept, Sample, Samples};
 
-/// How long all probes stay on at once. A function's own are on for as long as the kernel takes to put
-/// the next ones on: some milliseconds, the busiest functions' the shortest.
+/// How long all probes stay on at once. Where the kernel has links of many, that is all; elsewhere a
+/// function's own are on for as long as it takes to put the others on and off as well, the busiest
+/// functions' the shortest.
 pub const BURST: Duration = Duration::from_millis(4);
 
 /// Bursts on one process's allocator.
@@ -70,6 +71,7 @@ impl Bursts {
                 *guard = [range.start, range.end];
             }
         })?;
+        self.samples.begin();
         let placed = self.place(probe);
         if placed.is_err() {
             self.wait_off(probe);
@@ -80,9 +82,24 @@ impl Bursts {
     fn place(&mut self, probe: &mut Probe) -> Result<(), Error> {
         let pid = self.pid();
         // Returns first: an entry without its return would leave a size behind.
+        if let Some(multi) = probe.multi() {
+            for points in self.allocators.points.chunk_by(|a, b| a.path == b.path) {
+                let (entries, returns) = cookies(points);
+                let path = points[0].path.as_path();
+                for (program, places, at_return) in
+                    [(multi.leave(), &returns, true), (multi.entry(), &entries, false)]
+                {
+                    for places in places.chunks(keeper::MOST) {
+                        let link = self.keeper.on_many(program, (path, places), at_return, pid);
+                        self.links.push(link.map_err(|e| refusal("malloc", &e.to_string()))?);
+                    }
+                }
+            }
+            return Ok(());
+        }
         let programs = self.allocators.points.iter().flat_map(|p| {
-            let entry = p.entry.map(|name| (name, false, p));
-            [Some((p.leave, true, p)), entry].into_iter().flatten()
+            let entry = p.entry.map(|ask| (ask.program(), false, p));
+            [Some((p.leave.program(), true, p)), entry].into_iter().flatten()
         });
         for (name, at_return, point) in programs {
             let program = probe.uprobe(name)?.fd().map_err(|e| refusal(name, &e.to_string()))?;
@@ -139,17 +156,32 @@ impl Bursts {
         &mut self.samples
     }
 
+    /// Whether the process can be asked what became of its allocations: not once it has ended.
+    pub fn can_ask(&self) -> bool {
+        let text = self.allocators.text.first().map_or(0, |text| text.start);
+        Memory::open(&self.process).is_ok_and(|memory| memory.u64_at(text).is_some())
+    }
+
     /// By stack, what of the allocations seen before `until_ns` is still in use. Of an allocator that
-    /// cannot be asked, what was not seen to be given again counts as in use; of a process that is
-    /// gone, nothing is known.
+    /// cannot be asked, and of a process that is gone, what was not seen to be given again counts as in
+    /// use.
     pub fn kept(&self, until_ns: u64) -> Vec<(StackId, Kept)> {
-        let Ok(memory) = Memory::open(&self.process) else { return Vec::new() };
-        let memory = self.allocators.glibc.then_some(memory);
+        let asks = self.allocators.glibc && self.can_ask();
+        let memory = Memory::open(&self.process).ok().filter(|_| asks);
         self.samples.kept(until_ns, |address, sample| match &memory {
             Some(memory) => fate(address, sample, memory).unwrap_or(Fate::Freed),
             None => Fate::InUse,
         })
     }
+}
+
+/// Offsets with the cookies of `asks`, and of `gives`.
+fn cookies(points: &[Point]) -> (Vec<Placement>, Vec<Placement>) {
+    const FUNCTION: u64 = 8;
+    let numbered = || (0..).zip(points);
+    let entry = |(n, p): (u64, &Point)| Some((p.offset, n << FUNCTION | p.entry? as u64));
+    let leave = |(n, p): (u64, &Point)| (p.offset, n << FUNCTION | p.leave as u64);
+    (numbered().filter_map(entry).collect(), numbered().map(leave).collect())
 }
 
 impl Drop for Bursts {

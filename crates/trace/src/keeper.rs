@@ -45,8 +45,51 @@ struct Ask {
     program: RawFd,
     pid: libc::pid_t,
     event: Event,
+    many: Many,
     path: [u8; libc::PATH_MAX as usize],
 }
+
+/// Functions of one file to probe together.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Many {
+    /// None: the one of the event.
+    count: u32,
+    flags: u32,
+    offsets: [u64; MOST],
+    cookies: [u64; MOST],
+}
+
+impl Many {
+    const NONE: Self = Self { count: 0, flags: 0, offsets: [0; MOST], cookies: [0; MOST] };
+}
+
+/// An offset in a file, and the cookie that the program is given there.
+pub type Placement = (u64, u64);
+
+/// Functions probed by one link.
+pub const MOST: usize = 64;
+
+/// `union bpf_attr` of `BPF_LINK_CREATE` for `BPF_TRACE_UPROBE_MULTI` (linux/bpf.h).
+#[repr(C)]
+struct LinkAttr {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    path: u64,
+    offsets: u64,
+    counters: u64,
+    cookies: u64,
+    count: u32,
+    many_flags: u32,
+    pid: u32,
+    pad: u32,
+}
+
+const LINK_CREATE: libc::c_long = 28;
+const UPROBE_MULTI: u32 = 48;
+const MANY_AT_RETURN: u32 = 1;
 
 /// `struct perf_event_attr` up to `config2` (`PERF_ATTR_SIZE_VER1`, linux/perf_event.h).
 #[repr(C)]
@@ -119,7 +162,6 @@ impl Keeper {
         at_return: bool,
         pid: u32,
     ) -> io::Result<Link> {
-        self.wait_off();
         let event = Event {
             kind: self.kind,
             size: size_of::<Event>() as u32,
@@ -127,11 +169,46 @@ impl Keeper {
             config2: offset,
             ..Event::default()
         };
+        self.put(program, path, pid, event, Many::NONE)
+    }
+
+    /// Puts a program at many functions of a file, each offset with its cookie, for one process.
+    ///
+    /// # Errors
+    /// The kernel's refusal, or more than [`MOST`]; nothing is left on then.
+    pub fn on_many(
+        &mut self,
+        program: BorrowedFd<'_>,
+        (path, places): (&Path, &[Placement]),
+        at_return: bool,
+        pid: u32,
+    ) -> io::Result<Link> {
+        let flags = if at_return { MANY_AT_RETURN } else { 0 };
+        let mut many = Many { count: places.len() as u32, flags, ..Many::NONE };
+        if places.is_empty() || places.len() > MOST {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        for (slot, (offset, cookie)) in places.iter().enumerate() {
+            (many.offsets[slot], many.cookies[slot]) = (*offset, *cookie);
+        }
+        self.put(program, path, pid, Event::default(), many)
+    }
+
+    fn put(
+        &mut self,
+        program: BorrowedFd<'_>,
+        path: &Path,
+        pid: u32,
+        event: Event,
+        many: Many,
+    ) -> io::Result<Link> {
+        self.wait_off();
         let mut ask = Ask {
             off: NOTHING,
             program: program.as_raw_fd(),
             pid: pid.cast_signed(),
             event,
+            many,
             path: [0; libc::PATH_MAX as usize],
         };
         let path = CString::new(path.as_os_str().as_bytes())?;
@@ -152,7 +229,8 @@ impl Keeper {
         for Link(off) in links {
             let path = [0; libc::PATH_MAX as usize];
             // Without a keeper there is nobody left to take them off but our own end.
-            if self.send(&Ask { off, program: NOTHING, pid: 0, event: none, path }).is_ok() {
+            let many = Many::NONE;
+            if self.send(&Ask { off, program: NOTHING, pid: 0, event: none, many, path }).is_ok() {
                 self.leaving += 1;
             }
         }
@@ -271,11 +349,31 @@ unsafe fn keep(socket: RawFd, parent: RawFd) -> ! {
 /// # Safety
 /// Of a copy of one thread: system calls only.
 unsafe fn switch(ask: &mut Ask) -> i32 {
-    // SAFETY: the descriptors are of the shared table, the path ends in a zero byte.
+    // SAFETY: the descriptors are of the shared table, the path ends in a zero byte, and what the link
+    // points to lives through the call.
     unsafe {
         if ask.off >= 0 {
             libc::syscall(libc::SYS_close, ask.off);
             return 0;
+        }
+        if ask.many.count > 0 {
+            let link = LinkAttr {
+                program: ask.program as u32,
+                target: 0,
+                attach_type: UPROBE_MULTI,
+                flags: 0,
+                path: ask.path.as_ptr() as u64,
+                offsets: ask.many.offsets.as_ptr() as u64,
+                counters: 0,
+                cookies: ask.many.cookies.as_ptr() as u64,
+                count: ask.many.count,
+                many_flags: ask.many.flags,
+                pid: ask.pid.cast_unsigned(),
+                pad: 0,
+            };
+            let size = size_of::<LinkAttr>();
+            let fd = libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const link, size);
+            return if fd < 0 { -*libc::__errno_location() } else { fd as i32 };
         }
         ask.event.config1 = ask.path.as_ptr() as u64;
         let event = &raw const ask.event;

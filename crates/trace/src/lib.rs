@@ -11,7 +11,7 @@
 //! ([`modules`], [`elf`]; [`guess`] where there are none), and from then on named in the kernel by a hash of its return addresses.
 //! [`symbols`] gives names, [`python`] the frames of the interpreter, [`resident`] asks the kernel
 //! which pages of what is still mapped are there. [`burst`] probes the allocator that [`allocators`]
-//! found for milliseconds at a time, `keeper` switches the probes so that they go when we are killed, and
+//! found for milliseconds at a time, `keeper` switches the probes so that they go when we are killed, `multi` loads programs for all at once, and
 //! [`samples`] keeps what was seen. [`tracer`] is all of it, for one process tree.
 
 pub mod account;
@@ -26,6 +26,7 @@ mod images;
 pub mod intervals;
 mod keeper;
 pub mod modules;
+mod multi;
 pub mod probe;
 pub mod python;
 pub mod resident;

@@ -3,7 +3,7 @@
 //! Raw tracepoints are attached by name and held by descriptors alone: nothing is written to
 //! tracefs or pinned, so that a Plumb that is killed leaves nothing behind.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfMap, MapData, PerCpuArray, RingBuf};
@@ -11,6 +11,7 @@ use aya::programs::{RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader, Pod};
 
 use crate::Error;
+use crate::multi::{self, Multi};
 use crate::unwind::Rule;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/plumb.bpf.o");
@@ -132,6 +133,13 @@ pub struct Counters {
     pub skipped: u64,
 }
 
+impl Counters {
+    /// Events, whether they found room or not.
+    pub fn calls(&self) -> u64 {
+        self.events + self.lost
+    }
+}
+
 /// A range that was mapped while pairing in the kernel, and not unmapped as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Live {
@@ -163,6 +171,8 @@ pub struct Probe {
     live: BpfMap<MapData, LiveKey, LiveValue>,
     config: Array<MapData, Config>,
     counters: PerCpuArray<MapData, u64>,
+    maps: Vec<(String, OwnedFd)>,
+    multi: Option<Multi>,
     bursts_loaded: bool,
 }
 
@@ -196,6 +206,8 @@ impl Probe {
             .map_max_entries("scratch", cpus as u32)
             .load(OBJECT)
             .map_err(|e| Error::load("object", &e))?;
+        let maps = multi::maps_of(&ebpf);
+        let maps = maps.map_err(|source| Error::Io { what: "keep the maps", source })?;
         let mut probe = Self {
             ring: take(&mut ebpf, "events")?,
             targets: take(&mut ebpf, "targets")?,
@@ -205,6 +217,8 @@ impl Probe {
             live: take(&mut ebpf, "live")?,
             config: take(&mut ebpf, "config")?,
             counters: take(&mut ebpf, "counters")?,
+            maps,
+            multi: None,
             bursts_loaded: false,
             ebpf,
         };
@@ -272,6 +286,11 @@ impl Probe {
         if self.bursts_loaded {
             return Ok(());
         }
+        self.multi = Multi::load(OBJECT, &self.maps).ok();
+        if self.multi.is_some() {
+            self.bursts_loaded = true;
+            return Ok(());
+        }
         for name in [
             "ask_malloc",
             "ask_calloc",
@@ -285,6 +304,11 @@ impl Probe {
         }
         self.bursts_loaded = true;
         Ok(())
+    }
+
+    /// The programs for many functions at once, where the kernel has such.
+    pub fn multi(&self) -> Option<&Multi> {
+        self.multi.as_ref()
     }
 
     /// A program of the allocator bursts.

@@ -1,5 +1,7 @@
 //! One trace of one process tree: events in, holdings and stacks out.
 
+mod bursts;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -7,7 +9,7 @@ use plumb_target::{Memory, Pagemap, Process, maps};
 
 use crate::Error;
 use crate::account::{Account, Backing, Sizes, StackId};
-use crate::burst::{BURST, Bursts};
+use crate::burst::Bursts;
 use crate::events::{self, Event, Kind, RawStack};
 use crate::frames::Frame;
 use crate::images::Images;
@@ -33,6 +35,10 @@ pub struct Tracer {
     written: HashMap<(u32, StackId), Holding>,
     bursts: Option<Bursts>,
     next_burst: Instant,
+    /// What was known last of the allocations that bursts saw.
+    fates: Vec<(StackId, Kept)>,
+    /// Events before the burst that is on or coming off.
+    burst_events: Option<u64>,
     counting: bool,
     rate_since: Instant,
     rate_events: u64,
@@ -46,12 +52,6 @@ pub struct Tracer {
 const BATCH: usize = 4096;
 /// Events a second; 10,000 maps and unmaps a second are 20,000.
 const RATE_MAX: f64 = 40_000.0;
-/// What a probed call costs the target: its traps, and the naming of its stack.
-const CALL_COST: Duration = Duration::from_micros(6);
-/// Probing takes at most one part in this of the target's time: 5 %.
-const BURST_SHARE: u32 = 20;
-/// Bursts are no closer than this.
-const BURST_LEAST: Duration = Duration::from_millis(150);
 /// One page in eight: cheap, and enough for shares.
 const FAULT_SHIFT: u32 = 3;
 
@@ -85,6 +85,8 @@ impl Tracer {
             written: HashMap::new(),
             bursts: None,
             next_burst: Instant::now(),
+            fates: Vec::new(),
+            burst_events: None,
             counting: false,
             rate_since: Instant::now(),
             rate_events: 0,
@@ -177,13 +179,6 @@ impl Tracer {
         self.account.apply(event, stack, &Machine);
     }
 
-    fn allocated(&mut self, event: &Event, stack: StackId) {
-        if let Some(bursts) = &mut self.bursts {
-            let (address, [bytes, old, ..]) = (event.ret.cast_unsigned(), event.args);
-            bursts.samples_mut().given(address, bytes, old, stack, event.time_ns);
-        }
-    }
-
     /// Adds to what a stack has written to files in memory. What of it is still there nobody knows.
     fn wrote(&mut self, event: &Event, stack: StackId) {
         let fd = event.args[0].cast_signed();
@@ -218,65 +213,6 @@ impl Tracer {
         if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
             rustix::process::kill_process(pid, rustix::process::Signal::CONT).ok();
         }
-    }
-
-    /// Has malloc of a process probed in bursts from now on.
-    ///
-    /// # Errors
-    /// Why it cannot be probed.
-    pub fn burst_on(&mut self, process: &Process) -> Result<(), Error> {
-        if self.bursts.is_none() {
-            self.bursts = Some(Bursts::new(process, &mut self.probe)?);
-        }
-        Ok(())
-    }
-
-    /// One burst, if it is time: probes on, a few milliseconds, probes off.
-    pub fn burst(&mut self) {
-        let Some(mut bursts) = self.bursts.take() else { return };
-        if bursts.is_off(&mut self.probe) && Instant::now() >= self.next_burst {
-            let before = self.probe.counters().events;
-            if bursts.on(&mut self.probe).is_ok() {
-                std::thread::sleep(BURST);
-            }
-            bursts.off();
-            let calls = self.probe.counters().events.saturating_sub(before);
-            let cost = CALL_COST * u32::try_from(calls).unwrap_or(u32::MAX);
-            self.next_burst = Instant::now() + (cost * BURST_SHARE).max(BURST_LEAST);
-        }
-        self.bursts = Some(bursts);
-    }
-
-    /// Takes the last burst's probes off, for good.
-    pub fn end_bursts(&mut self) {
-        if let Some(bursts) = &mut self.bursts {
-            bursts.wait_off(&mut self.probe);
-        }
-    }
-
-    /// Whether malloc is probed, and how many allocations were seen.
-    pub fn burst_samples(&self) -> Option<usize> {
-        self.bursts.as_ref().map(|b| b.samples().seen())
-    }
-
-    /// Whose functions are probed.
-    pub fn burst_names(&self) -> &[String] {
-        self.bursts.as_ref().map_or(&[], Bursts::names)
-    }
-
-    /// Whether the target made probed text writable, so that probing ended.
-    pub fn burst_refused(&self) -> bool {
-        self.bursts.as_ref().is_some_and(Bursts::is_refused)
-    }
-
-    /// By stack, what of the allocations seen before a time is still in use; `None` where nothing
-    /// was probed. Of two ages the higher is taken if enough of it stayed: what is freed late, and
-    /// given to another, shows only then.
-    pub fn kept(&self, until_ns: u64, enough: u64) -> Option<Vec<(StackId, Kept)>> {
-        let bursts = self.bursts.as_ref()?;
-        let old = bursts.kept(bursts.samples().halfway(until_ns));
-        let plenty = old.iter().map(|(_, k)| k.count).sum::<u64>() >= enough;
-        Some(if plenty { old } else { bursts.kept(until_ns) })
     }
 
     /// Counts a page that was written in a range older than the attach.

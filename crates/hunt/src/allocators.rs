@@ -1,0 +1,78 @@
+//! Which frames are an allocator's own.
+
+use plumb_trace::{Frame, Holding, Tracer};
+
+/// Those whose ranges the ledger may not recognise: what they map is theirs by the stack alone.
+const LIBRARIES: [&str; 3] = ["libjemalloc", "libmimalloc", "libtcmalloc"];
+/// How their functions begin where they are linked in.
+const PREFIXES: [&str; 6] = ["mi_", "_mi_", "je_", "_rjem_", "tc_", "tcmalloc::"];
+/// What any allocator is called by.
+const CALLS: [&str; 10] = [
+    "malloc",
+    "calloc",
+    "realloc",
+    "memalign",
+    "aligned_alloc",
+    "posix_memalign",
+    "__rust_alloc",
+    "__rust_realloc",
+    "sysmalloc",
+    "_int_malloc",
+];
+
+/// Whether memory was taken by an allocator that stands in for libc's.
+pub fn stands_in(frames: &[Frame]) -> bool {
+    frames.iter().any(|f| {
+        let module = f.module.as_deref().and_then(|m| m.rsplit('/').next()).unwrap_or_default();
+        let function = f.function.as_deref().unwrap_or_default();
+        LIBRARIES.iter().any(|l| module.starts_with(l))
+            || PREFIXES.iter().any(|p| function.starts_with(p))
+    })
+}
+
+/// Whether memory was taken by any allocator.
+pub fn allocates(frames: &[Frame]) -> bool {
+    let calls = |f: &Frame| {
+        let function = f.function.as_deref().unwrap_or_default();
+        CALLS.contains(&function) || function.starts_with("operator new")
+    };
+    frames.iter().any(calls) || stands_in(frames)
+}
+
+/// Resident bytes of these holdings whose stacks are so.
+pub fn held(
+    tracer: &mut Tracer,
+    holdings: &[Holding],
+    mut is: impl FnMut(&[Frame]) -> bool,
+) -> u64 {
+    /// Smaller ones are not worth their names.
+    const LEAST: u64 = 64 << 10;
+    let mut bytes = 0;
+    for h in holdings.iter().filter(|h| h.resident >= LEAST) {
+        if is(&tracer.frames(h.stack)) {
+            bytes += h.resident;
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(function: &str, module: &str) -> Frame {
+        let (function, module) = (Some(function.to_owned()), Some(module.to_owned()));
+        Frame { function, module, ..Frame::unknown() }
+    }
+
+    #[test]
+    fn an_allocator_is_known_by_its_library_or_its_names() {
+        let main = frame("main", "/bin/server");
+        let preloaded = [frame("mmap", "/lib/libc.so.6"), frame("x", "/lib/libtcmalloc.so.4")];
+        let linked = [frame("mmap", "/lib/libc.so.6"), frame("_rjem_je_pages_map", "/bin/server")];
+        let libc = [frame("mmap", "/lib/libc.so.6"), frame("sysmalloc", "/lib/libc.so.6")];
+        let pool = [frame("mmap", "/lib/libc.so.6"), frame("pool_grow", "/lib/libpool.so"), main];
+        assert!(stands_in(&preloaded) && stands_in(&linked) && !stands_in(&libc));
+        assert!(allocates(&preloaded) && allocates(&libc) && !allocates(&pool));
+    }
+}

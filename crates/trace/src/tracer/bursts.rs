@@ -1,0 +1,105 @@
+//! When the allocator is probed, and what is made of what was seen.
+
+use std::time::{Duration, Instant};
+
+use plumb_target::Process;
+
+use super::Tracer;
+use crate::Error;
+use crate::account::StackId;
+use crate::burst::{BURST, Bursts};
+use crate::events::Event;
+use crate::samples::Kept;
+
+/// What a probed call costs the target: its traps, and the naming of its stack.
+const CALL_COST: Duration = Duration::from_micros(6);
+/// Probing takes at most one part in this of the target's time: 5 %.
+const BURST_SHARE: u32 = 20;
+/// Bursts are no closer than this.
+const BURST_LEAST: Duration = Duration::from_millis(150);
+
+impl Tracer {
+    pub(super) fn allocated(&mut self, event: &Event, stack: StackId) {
+        if let Some(bursts) = &mut self.bursts {
+            let (address, [bytes, old, ..]) = (event.ret.cast_unsigned(), event.args);
+            bursts.samples_mut().given(address, bytes, old, stack, event.time_ns);
+        }
+    }
+
+    /// Has malloc of a process probed in bursts from now on.
+    ///
+    /// # Errors
+    /// Why it cannot be probed.
+    pub fn burst_on(&mut self, process: &Process) -> Result<(), Error> {
+        if self.bursts.is_none() {
+            self.bursts = Some(Bursts::new(process, &mut self.probe)?);
+        }
+        Ok(())
+    }
+
+    /// One burst, if it is time: probes on, a few milliseconds, probes off.
+    pub fn burst(&mut self) {
+        let Some(mut bursts) = self.bursts.take() else { return };
+        if bursts.is_off(&mut self.probe) {
+            if let Some(before) = self.burst_events.take() {
+                // Also those that came while the kernel took the probes off.
+                let calls = self.probe.counters().calls().saturating_sub(before);
+                let cost = CALL_COST * u32::try_from(calls).unwrap_or(u32::MAX);
+                self.next_burst = Instant::now() + (cost * BURST_SHARE).max(BURST_LEAST);
+            }
+            if Instant::now() >= self.next_burst {
+                self.burst_events = Some(self.probe.counters().calls());
+                if bursts.on(&mut self.probe).is_ok() {
+                    std::thread::sleep(BURST);
+                }
+                bursts.off();
+            }
+        }
+        self.bursts = Some(bursts);
+    }
+
+    /// Takes the last burst's probes off, for good.
+    pub fn end_bursts(&mut self) {
+        if let Some(bursts) = &mut self.bursts {
+            bursts.wait_off(&mut self.probe);
+        }
+    }
+
+    /// Whether malloc is probed, and how many allocations were seen.
+    pub fn burst_samples(&self) -> Option<usize> {
+        self.bursts.as_ref().map(|b| b.samples().seen())
+    }
+
+    /// Whose functions are probed.
+    pub fn burst_names(&self) -> &[String] {
+        self.bursts.as_ref().map_or(&[], Bursts::names)
+    }
+
+    /// Whether the target made probed text writable, so that probing ended.
+    pub fn burst_refused(&self) -> bool {
+        self.bursts.as_ref().is_some_and(Bursts::is_refused)
+    }
+
+    /// By stack, what of the allocations seen before a time is still in use; `None` where nothing
+    /// was probed. Of two ages the higher is taken if enough of it stayed: what is freed late, and
+    /// given to another, shows only then. Of a process that has ended, what was so when it was asked
+    /// last.
+    pub fn kept(&self, until_ns: u64, enough: u64) -> Option<Vec<(StackId, Kept)>> {
+        let bursts = self.bursts.as_ref()?;
+        if !self.fates.is_empty() && !bursts.can_ask() {
+            return Some(self.fates.clone());
+        }
+        let old = bursts.kept(bursts.samples().halfway(until_ns));
+        let plenty = old.iter().map(|(_, k)| k.count).sum::<u64>() >= enough;
+        Some(if plenty { old } else { bursts.kept(until_ns) })
+    }
+
+    /// Keeps what [`Tracer::kept`] says now, should the process end before it is asked again.
+    pub fn keep_fates(&mut self, until_ns: u64, enough: u64) {
+        if self.bursts.as_ref().is_some_and(Bursts::can_ask)
+            && let Some(kept) = self.kept(until_ns, enough)
+        {
+            self.fates = kept;
+        }
+    }
+}
