@@ -38,3 +38,18 @@ pub use names::is_memory_function;
 pub use plumb_target::Error;
 pub use report::{Hooks, Interposed, Patched, Preload, PreloadSource, Tracer, TracerKind, Unread};
 pub use scan::scan;
+
+/// Where the patched function at `start` leads: for the fuzzer, which feeds it any code. Code is walked
+/// where `between` says so, and the walk ends elsewhere.
+#[doc(hidden)]
+pub fn leads_to(
+    memory: &impl plumb_target::ReadMemory,
+    start: u64,
+    changed: &plumb_target::Range,
+    between: impl Fn(u64) -> bool,
+) -> Option<u64> {
+    use follow::Place::{Between, File};
+    let place = |at| if between(at) { Between } else { File };
+    let slot = follow::slot(memory, start, place);
+    follow::patch(memory, start, changed, place).target.or(slot.target)
+}
