@@ -1,17 +1,21 @@
 //! From what every stack holds to the few that explain the growth.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use plumb_ledger::verdict::Kind;
 use plumb_trace::account::Backing;
 use plumb_trace::samples::Kept;
 use plumb_trace::{Holding, Tracer};
 
 use crate::growth::Verdict;
-use crate::report::Culprit;
+use crate::report::{Culprit, Step};
 
 /// No more are named.
 const MOST: usize = 20;
-/// A stack that holds less than this share of the growth is left out.
+/// A stack that holds less than this share of the growth is left out, but for the first few.
 const LEAST_SHARE: f64 = 0.01;
+const LEAST_NAMED: usize = 3;
 
 /// The stacks to name, biggest first; none where nothing grows or growth does no harm.
 pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit> {
@@ -24,20 +28,22 @@ pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit>
     if layer.starts_with("heap")
         && let Some(sampled) = sampled(tracer, verdict, now_ns)
     {
-        return biggest(sampled);
+        return biggest(sampled, layer);
     }
     let held = holding(tracer, layer);
     let older = tracer.older(verdict.pid);
     let held_bytes: u64 = held.iter().filter(|h| h.pid == verdict.pid).map(|h| h.resident).sum();
     let older_growth = older_growth(layer, verdict.grown_bytes, held_bytes, !older.is_empty());
-    let growth = verdict.grown_bytes.max(held_bytes + older_growth);
+    // What other processes hold of such memory is growth too.
+    let elsewhere: u64 = held.iter().filter(|h| h.pid != verdict.pid).map(|h| h.resident).sum();
+    let growth = verdict.grown_bytes.max(held_bytes + older_growth) + elsewhere;
     let mut culprits: Vec<Culprit> =
         held.iter().map(|h| of_holding(tracer, h, growth, now_ns)).collect();
     charge_older(tracer, &mut culprits, verdict.pid, &older, older_growth, growth);
     if matches!(layer.as_str(), "heap_in_use" | "python_in_use") {
-        scale(&mut culprits, verdict);
+        scale(&mut culprits, verdict, growth);
     }
-    biggest(culprits)
+    biggest(culprits, layer)
 }
 
 /// Whether what cannot be judged yet grew at all: nobody is blamed for what goes up and down.
@@ -45,18 +51,29 @@ fn grows(verdict: &Verdict) -> bool {
     verdict.summary.kind != Kind::Sawtooth && verdict.summary.bytes_per_s.is_none_or(|r| r > 0.0)
 }
 
-/// The few that matter, those with the same functions as one, with the biggest's lines.
-fn biggest(mut all: Vec<Culprit>) -> Vec<Culprit> {
-    all.sort_by_key(|c| std::cmp::Reverse(c.outstanding_bytes + c.older_bytes));
+/// The few that matter. Those of one way through the program are one, with the biggest's lines; of
+/// Python's own memory it is the way through Python, since every object has its own in the interpreter.
+fn biggest(mut all: Vec<Culprit>, layer: &str) -> Vec<Culprit> {
+    let size = |c: &Culprit| std::cmp::Reverse(c.outstanding_bytes + c.older_bytes);
+    all.sort_by_key(size);
+    let python = layer.starts_with("python");
     let mut culprits: Vec<Culprit> = Vec::new();
+    let mut known: HashMap<(u32, Vec<Step>), usize> = HashMap::new();
     for c in all {
-        match culprits.iter_mut().find(|k| k.is_like(&c)) {
-            Some(same) => same.add(&c),
-            None => culprits.push(c),
+        match known.entry((c.pid, c.way(python))) {
+            Entry::Occupied(same) => culprits[*same.get()].add(&c),
+            Entry::Vacant(new) => {
+                new.insert(culprits.len());
+                culprits.push(c);
+            }
         }
     }
-    culprits.retain(|c| c.share.is_none_or(|s| s >= LEAST_SHARE));
-    culprits.sort_by_key(|c| std::cmp::Reverse(c.outstanding_bytes + c.older_bytes));
+    culprits.sort_by_key(size);
+    let mut place = 0;
+    culprits.retain(|c| {
+        place += 1;
+        place <= LEAST_NAMED || c.share.is_none_or(|s| s >= LEAST_SHARE)
+    });
     culprits.truncate(MOST);
     culprits
 }
@@ -114,7 +131,7 @@ fn sampled(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Option<Vec<Cu
 
 /// Of a heap, the stacks of the syscalls by which it grows say who, by shares; how much is live
 /// only the ledger's walk of the heap knows.
-fn scale(culprits: &mut [Culprit], verdict: &Verdict) {
+fn scale(culprits: &mut [Culprit], verdict: &Verdict, growth: u64) {
     let of = |c: &Culprit| c.outstanding_bytes + c.older_bytes;
     let all: u64 = culprits.iter().filter(|c| c.pid == verdict.pid).map(of).sum();
     if all == 0 || all <= verdict.grown_bytes {
@@ -123,9 +140,9 @@ fn scale(culprits: &mut [Culprit], verdict: &Verdict) {
     let part =
         |bytes: u64| (u128::from(bytes) * u128::from(verdict.grown_bytes) / u128::from(all)) as u64;
     for c in culprits.iter_mut().filter(|c| c.pid == verdict.pid) {
-        c.share = Some(of(c) as f64 / all as f64);
         c.outstanding_bytes = part(c.outstanding_bytes);
         c.older_bytes = part(c.older_bytes);
+        c.share = share(of(c), growth);
     }
 }
 
@@ -133,6 +150,8 @@ fn scale(culprits: &mut [Culprit], verdict: &Verdict) {
 fn may_hold(layer: &str, backing: Backing) -> bool {
     match layer {
         "files" => backing == Backing::File,
+        // Arenas are mapped; larger objects are in the heap's layers.
+        "python" | "python_in_use" | "python_free" => backing == Backing::Anonymous,
         "shared" => matches!(backing, Backing::Shared | Backing::File),
         "memfd_unmapped" => matches!(backing, Backing::Memfd | Backing::Written),
         "tmpfs_unmapped" => backing == Backing::Written,

@@ -1,11 +1,14 @@
 //! What a hunt found, in the form that `--json` prints.
 
-use plumb_trace::Frame;
+use plumb_trace::{Frame, FrameKind};
 use serde::Serialize;
 
 use crate::advice::Advice;
 use crate::growth::{Track, Verdict};
 use crate::objects::Objects;
+
+/// A function on a way: what it is, its name, its module, its address where it has no name.
+pub(crate) type Step = (FrameKind, Option<String>, Option<String>, Option<u64>);
 
 /// One stack and what it still holds.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -29,15 +32,20 @@ pub struct Culprit {
 }
 
 impl Culprit {
-    /// Whether another differs in nothing but the lines that it passed through.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        let same = |(a, b): (&Frame, &Frame)| {
-            a.function.is_some()
-                && (a.kind, &a.function, &a.module) == (b.kind, &b.function, &b.module)
-        };
-        self.pid == other.pid
-            && self.frames.len() == other.frames.len()
-            && self.frames.iter().zip(&other.frames).all(same)
+    /// The functions that it passed through, innermost first, each once: how deep it recursed, and on
+    /// which lines, is no difference. Where `python` those of Python alone, if there are any.
+    pub(crate) fn way(&self, python: bool) -> Vec<Step> {
+        let mut way: Vec<Step> = Vec::new();
+        let python = python && self.frames.iter().any(|f| f.kind == FrameKind::Python);
+        for f in self.frames.iter().filter(|f| !python || f.kind == FrameKind::Python) {
+            // Files of Python have functions of the same names.
+            let holder = if f.kind == FrameKind::Python { &f.file } else { &f.module };
+            let step = (f.kind, f.function.clone(), holder.clone(), f.address);
+            if !way.contains(&step) {
+                way.push(step);
+            }
+        }
+        way
     }
 
     /// Adds another of the same functions.
@@ -102,4 +110,32 @@ pub struct Report {
     pub seconds: f64,
     /// Every layer over the hunt.
     pub layers: Vec<Track>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack(names: &str) -> Culprit {
+        let frame = |name: &str| Frame {
+            kind: if name.ends_with('*') { FrameKind::Python } else { FrameKind::Native },
+            function: Some(name.to_owned()),
+            ..Frame::unknown()
+        };
+        Culprit { frames: names.split(' ').map(frame).collect(), ..Culprit::default() }
+    }
+
+    #[test]
+    fn depth_is_no_difference_but_functions_are() {
+        let way = |names| stack(names).way(false);
+        assert_eq!(way("mmap leaf walk walk walk main"), way("mmap leaf walk main"));
+        assert_eq!(way("mmap leaf a b a b a main"), way("mmap leaf a b main"));
+        assert_ne!(way("mmap leaf walk main"), way("mmap other walk main"));
+        let python = |names| stack(names).way(true);
+        assert_eq!(
+            python("mmap PyTuple_New handle* main*"),
+            python("mmap PyList_New handle* main*")
+        );
+        assert_ne!(python("mmap leaf"), python("mmap other"));
+    }
 }

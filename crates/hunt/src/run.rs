@@ -62,6 +62,8 @@ pub struct Progress {
 const PUMP: Duration = Duration::from_millis(100);
 /// How often layers are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// Processes whose objects are counted.
+const CENSUSES: usize = 8;
 /// Looking at residency costs at most one part in this of the time.
 const BUDGET: u32 = 40;
 
@@ -101,7 +103,7 @@ pub fn run(
         next_fates: started,
         hooks,
         no_bursts: None,
-        objects: None,
+        objects: Vec::new(),
         not_python: HashSet::new(),
         floor: options.floor,
     };
@@ -145,8 +147,8 @@ struct Hunt {
     /// Why malloc cannot be probed.
     no_bursts: Option<String>,
     floor: Option<Floor>,
-    /// The first census of the Python process that grew first.
-    objects: Option<First>,
+    /// The first census of each Python process that grew.
+    objects: Vec<First>,
     /// Processes that run no Python.
     not_python: HashSet<u32>,
 }
@@ -188,20 +190,24 @@ impl Hunt {
     /// Private memory that grows in a process that runs Python: count its objects.
     fn count_when_needed(&mut self) {
         let wanted = self.floor.is_none_or(|f| f == Floor::Python);
-        if !wanted || self.objects.is_some() {
+        if !wanted || self.objects.len() >= CENSUSES {
             return;
         }
         let least = if self.floor.is_some() { 0 } else { 1 << 20 };
         for process in self.tracer.alive() {
             let pid = process.pid();
-            if self.growth.grown_private_of(pid) < least || self.not_python.contains(&pid) {
+            let is_counted = self.objects.iter().any(|first| first.pid() == pid);
+            if self.growth.grown_private_of(pid) < least
+                || is_counted
+                || self.not_python.contains(&pid)
+            {
                 continue;
             }
-            self.objects = First::take(&process);
-            if self.objects.is_some() {
-                return;
+            // One at each look, so that no look takes long.
+            match First::take(&process) {
+                Some(first) => return self.objects.push(first),
+                None => _ = self.not_python.insert(pid),
             }
-            self.not_python.insert(pid);
         }
     }
 
@@ -276,7 +282,7 @@ impl Hunt {
         if self.tracer.burst_samples().is_some() {
             floors.push("allocator calls");
         }
-        if self.objects.is_some() {
+        if !self.objects.is_empty() {
             floors.push("Python objects");
         }
         floors.join(", ")
@@ -293,7 +299,7 @@ impl Hunt {
         self.name_heap(&mut verdict);
         let culprits = culprits::name(&mut self.tracer, &verdict, cost::monotonic_ns());
         let counters = self.tracer.counters();
-        let objects = self.objects.as_ref().filter(|first| first.pid() == verdict.pid);
+        let objects = self.objects.iter().find(|first| first.pid() == verdict.pid);
         let python = objects.and_then(First::compare);
         let refused = self.tracer.burst_refused();
         let refused = refused.then(|| "the target makes its malloc's text writable".to_owned());

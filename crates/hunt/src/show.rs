@@ -7,9 +7,12 @@ use plumb_trace::{Frame, FrameKind};
 
 use crate::report::{Culprit, Report};
 
-/// Culprits and frames shown; the JSON has all.
-const CULPRITS: usize = 5;
-const FRAMES: usize = 14;
+/// Culprits shown, and frames of the first and of the others; the JSON has all.
+const CULPRITS: usize = 4;
+const FRAMES: [usize; CULPRITS] = [12, 6, 4, 4];
+/// Libraries of which only the way in is told.
+const PLUMBING: [&str; 8] =
+    ["libc.so", "libc-2", "ld-linux", "ld-musl", "libpthread", "libstdc++", "libpython", "python"];
 
 /// The report as text.
 pub fn text(report: &Report) -> String {
@@ -64,13 +67,16 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
     if r.culprits.is_empty() {
         return writeln!(out, "culprits  none: nothing that grows is held by a stack seen here");
     }
-    for c in r.culprits.iter().take(CULPRITS) {
+    for (c, most) in r.culprits.iter().zip(FRAMES) {
         writeln!(out, "culprit   {}", headline(c))?;
-        for f in c.frames.iter().take(FRAMES) {
-            writeln!(out, "            {}", frame(f))?;
+        let told = telling(&c.frames);
+        let shown: usize = told.iter().take(most).map(|(_, times)| times).sum();
+        for (f, times) in told.iter().take(most) {
+            let times = if *times > 1 { format!("  × {times}") } else { String::new() };
+            writeln!(out, "            {}{times}", frame(f))?;
         }
-        if c.frames.len() > FRAMES {
-            writeln!(out, "            … {} more", c.frames.len() - FRAMES)?;
+        if c.frames.len() > shown {
+            writeln!(out, "            … {} more", c.frames.len() - shown)?;
         }
     }
     if r.culprits.len() > CULPRITS {
@@ -79,11 +85,45 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
     Ok(())
 }
 
+/// The frames that tell something, each with how often it repeats: the innermost, the way into libraries
+/// that everybody uses, and all others. Between Python's functions the interpreter tells nothing.
+fn telling(frames: &[Frame]) -> Vec<(&Frame, usize)> {
+    let python = |f: &Frame| f.kind == FrameKind::Python;
+    let interpreter = frames.iter().filter(|f| python(f)).find_map(|f| f.module.as_deref());
+    let is_plumbing = |f: &Frame| {
+        let Some(module) = f.module.as_deref().filter(|_| !python(f)) else { return false };
+        let name = module.rsplit('/').next().unwrap_or(module);
+        Some(module) == interpreter || PLUMBING.iter().any(|p| name.starts_with(p))
+    };
+    let mut in_python = false;
+    let mut told: Vec<(&Frame, usize)> = Vec::new();
+    for (i, f) in frames.iter().enumerate() {
+        in_python |= python(f);
+        let is_way_in = frames.get(i + 1).is_some_and(|o| python(o) || o.module != f.module);
+        let tells = !is_plumbing(f) || i == 0 || is_way_in && !in_python;
+        match told.last_mut() {
+            Some((last, times)) if tells && f.function.is_some() && last.function == f.function => {
+                *times += 1;
+            }
+            _ if tells => told.push((f, 1)),
+            _ => {}
+        }
+    }
+    told
+}
+
 /// The Python types that grew most.
 fn objects(out: &mut String, r: &Report) -> std::fmt::Result {
     const TYPES: usize = 5;
     let Some(objects) = &r.python else { return Ok(()) };
     let grew = objects.types.iter().filter(|t| t.bytes_growth >= 100 << 10);
+    let layer = r.verdict.summary.layer.as_deref().unwrap_or("");
+    if layer.starts_with("python") && !r.culprits.is_empty() {
+        writeln!(
+            out,
+            "          (who made Python's arenas grow; what fills them are these objects)"
+        )?;
+    }
     for t in grew.take(TYPES) {
         let (name, more) = (printable(&t.name), bytes(t.bytes_growth.unsigned_abs()));
         writeln!(out, "objects   {name}: {:+} to {}, {more} more", t.count_growth, t.count)?;
@@ -109,7 +149,8 @@ pub fn headline(c: &Culprit) -> String {
 
 /// `name  file:line  module`
 pub fn frame(f: &Frame) -> String {
-    let name = f.function.as_deref().unwrap_or("?");
+    let unnamed = || f.address.map_or("?".to_owned(), |at| format!("{at:#x}"));
+    let name = f.function.clone().unwrap_or_else(unnamed);
     let module = f.module.as_deref().and_then(|m| m.rsplit('/').next()).unwrap_or("?");
     let place = match (&f.file, f.line) {
         (Some(file), Some(line)) => format!("{}:{line}", file.rsplit('/').next().unwrap_or(file)),
@@ -151,5 +192,39 @@ pub fn time(seconds: f64) -> String {
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),
         s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
         s => format!("{:.0} days", s / 86400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: FrameKind, name: &str, module: &str) -> Frame {
+        let (function, module) = (Some(name.to_owned()), Some(module.to_owned()));
+        Frame { kind, function, module, ..Frame::unknown() }
+    }
+
+    #[test]
+    fn the_programs_own_functions_are_told_and_plumbing_is_not() {
+        let native = |name, module| frame(FrameKind::Native, name, module);
+        let python = |name| frame(FrameKind::Python, name, "/usr/bin/python3.11");
+        let frames = [
+            native("brk", "/lib/libc.so.6"),
+            native("sbrk", "/lib/libc.so.6"),
+            native("malloc", "/lib/libc.so.6"),
+            native("_PyObject_Malloc", "/usr/bin/python3.11"),
+            native("os_urandom", "/usr/bin/python3.11"),
+            python("read"),
+            native("_PyObject_MakeTpCall", "/usr/bin/python3.11"),
+            python("walk"),
+            python("walk"),
+            native("hook", "/opt/libhook.so"),
+            native("_start", "/usr/bin/python3.11"),
+        ];
+        let told = telling(&frames);
+        let told: Vec<_> = told.iter().map(|(f, n)| (f.function.as_deref().unwrap(), *n)).collect();
+        let expected =
+            [("brk", 1), ("malloc", 1), ("os_urandom", 1), ("read", 1), ("walk", 2), ("hook", 1)];
+        assert_eq!(told, expected);
     }
 }

@@ -25,11 +25,21 @@ pub struct Frame {
     pub file: Option<String>,
     /// Line in it.
     pub line: Option<u32>,
+    /// The address that the module's file states, where it has no name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<u64>,
 }
 
 impl Frame {
     /// A native frame of which only the address is known.
     pub fn unknown() -> Self {
-        Self { kind: FrameKind::Native, function: None, module: None, file: None, line: None }
+        Self {
+            kind: FrameKind::Native,
+            function: None,
+            module: None,
+            file: None,
+            line: None,
+            address: None,
+        }
     }
 }

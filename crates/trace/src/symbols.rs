@@ -56,7 +56,8 @@ impl Symbols {
     fn look_up(&mut self, place: Place, modules: &Modules) -> Vec<Frame> {
         let Some(module) = modules.get(place.module) else { return vec![Frame::unknown()] };
         let name = module.path.to_string_lossy().into_owned();
-        let bare = Frame { module: Some(name.clone()), ..Frame::unknown() };
+        let bare =
+            Frame { module: Some(name.clone()), address: Some(place.address), ..Frame::unknown() };
         let Some(path) = module.readable() else { return vec![bare] };
         let source = Source::Elf(Elf::new(path));
         let found = self.symbolizer.symbolize_single(&source, Input::VirtOffset(place.address));
@@ -93,6 +94,7 @@ fn named(sym: &Sym<'_>, module: &str) -> Vec<Frame> {
         module: Some(module.to_owned()),
         file: code.map(|c| c.to_path().to_string_lossy().into_owned()),
         line: code.and_then(|c| c.line),
+        address: None,
     };
     let outer = frame(&sym.name, sym.code_info.as_deref());
     let inlined = sym.inlined.iter().map(|f| frame(&f.name, f.code_info.as_ref()));

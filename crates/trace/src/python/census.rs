@@ -31,8 +31,9 @@ pub struct Census {
     pub one_in: u64,
 }
 
-/// Arenas read at most, in bytes: some tens of milliseconds.
-const READ_MAX: u64 = 48 << 20;
+/// Arenas read at most, in bytes: a second of ours, none of the target's. Beyond it counts are scaled, and
+/// the few large lists of a sample count too often or not at all.
+const READ_MAX: u64 = 512 << 20;
 /// Types told apart; a target may make any number.
 const TYPES_MAX: usize = 20_000;
 /// An object's own head: count and type.
@@ -60,8 +61,7 @@ pub fn count(memory: &impl ReadMemory, arenas: &[Arena], until: Instant) -> Cens
     let size = arenas.first().map_or(1, |a| (a.range.end - a.range.start).max(1));
     let most = (READ_MAX / size).max(1) as usize;
     let step = arenas.len().div_ceil(most).max(1);
-    let mut types = Types { memory, known: HashMap::new() };
-    let mut found: HashMap<String, Count> = HashMap::new();
+    let mut types = Types::new(memory);
     let (mut read, mut bytes) = (0usize, Vec::new());
     // Spread over all of them, so that those read before time is up speak for the rest.
     let wanted = arenas.len().div_ceil(step);
@@ -73,15 +73,14 @@ pub fn count(memory: &impl ReadMemory, arenas: &[Arena], until: Instant) -> Cens
         read += 1;
         let first = arena.range.start.next_multiple_of(arena.pool_size);
         for pool in (first..arena.fresh.min(arena.range.end)).step_by(arena.pool_size as usize) {
-            count_pool(arena, pool, &mut bytes, &mut types, &mut found);
+            count_pool(arena, pool, &mut bytes, &mut types);
         }
     }
     let one_in = (arenas.len() as u64).div_ceil(read.max(1) as u64).max(1);
-    for count in found.values_mut() {
-        count.objects = count.objects * arenas.len() as u64 / read.max(1) as u64;
-        count.bytes = count.bytes * arenas.len() as u64 / read.max(1) as u64;
-    }
-    Census { types: found, one_in }
+    let scaled = |n: u64| n * arenas.len() as u64 / read.max(1) as u64;
+    let scaled = |c: Count| Count { objects: scaled(c.objects), bytes: scaled(c.bytes) };
+    let counted = types.names.into_iter().zip(types.counts.into_iter().map(scaled));
+    Census { types: counted.filter(|(_, count)| count.objects > 0).collect(), one_in }
 }
 
 /// A permutation of `0..n` whose beginnings lie evenly.
@@ -99,7 +98,6 @@ fn count_pool<M: ReadMemory>(
     at: u64,
     bytes: &mut Vec<u8>,
     types: &mut Types<'_, M>,
-    found: &mut HashMap<String, Count>,
 ) {
     const HEADER: usize = 48;
     let Some(pool) = pool_at(types.memory, arena, at).filter(|p| p.live > 0) else { return };
@@ -113,15 +111,14 @@ fn count_pool<M: ReadMemory>(
             let at = start + offset;
             let (count, kind) = (*words.get(at / 8)?, *words.get(at / 8 + 1)?);
             let fits = offset + HEAD as usize <= block && is_count(count);
-            Some((at, types.name(kind).filter(|_| fits)?))
+            // Asking about a type that is none costs reads of the target: most words are no counts.
+            if fits { Some((at, types.find(kind)?)) } else { None }
         };
-        let Some((at, name)) = BEGINNINGS.into_iter().find_map(object) else { continue };
-        let behind = if name == "list" { words.get(at / 8 + 4).copied().unwrap_or(0) } else { 0 };
+        let Some((at, id)) = BEGINNINGS.into_iter().find_map(object) else { continue };
+        let is_list = types.names[id] == "list";
+        let behind = if is_list { words.get(at / 8 + 4).copied().unwrap_or(0) } else { 0 };
         let behind = if behind < 1 << 32 { behind * 8 } else { 0 };
-        if found.len() >= TYPES_MAX && !found.contains_key(&name) {
-            continue;
-        }
-        let sum = found.entry(name).or_default();
+        let sum = &mut types.counts[id];
         sum.objects += 1;
         sum.bytes += block as u64 + behind;
     }
@@ -133,22 +130,48 @@ fn is_count(word: u64) -> bool {
     word as u32 != 0 && word >> 32 & 0xffff == 0
 }
 
+/// The types that were met, by number, and what was counted of each.
 struct Types<'a, M> {
     memory: &'a M,
-    /// By address: the type's name, or that there is none.
-    known: HashMap<u64, Option<String>>,
+    /// By address: which type, or that there is none.
+    known: HashMap<u64, Option<usize>>,
+    numbers: HashMap<String, usize>,
+    names: Vec<String>,
+    counts: Vec<Count>,
 }
 
-impl<M: ReadMemory> Types<'_, M> {
-    fn name(&mut self, address: u64) -> Option<String> {
+impl<'a, M: ReadMemory> Types<'a, M> {
+    fn new(memory: &'a M) -> Self {
+        let (known, numbers) = (HashMap::new(), HashMap::new());
+        Self { memory, known, numbers, names: Vec::new(), counts: Vec::new() }
+    }
+
+    fn find(&mut self, address: u64) -> Option<usize> {
         if address < 1 << 16 || !address.is_multiple_of(8) || address >> 47 != 0 {
             return None;
+        }
+        if let Some(known) = self.known.get(&address) {
+            return *known;
         }
         if self.known.len() > 4 * TYPES_MAX {
             self.known.clear();
         }
-        let memory = self.memory;
-        self.known.entry(address).or_insert_with(|| name_of_type(memory, address)).clone()
+        let number = name_of_type(self.memory, address).and_then(|name| self.number(name));
+        self.known.insert(address, number);
+        number
+    }
+
+    fn number(&mut self, name: String) -> Option<usize> {
+        if let Some(number) = self.numbers.get(&name) {
+            return Some(*number);
+        }
+        let number = self.names.len();
+        (number < TYPES_MAX).then(|| {
+            self.names.push(name.clone());
+            self.counts.push(Count::default());
+            self.numbers.insert(name, number);
+            number
+        })
     }
 }
 
@@ -170,6 +193,7 @@ fn name_of_type(memory: &impl ReadMemory, address: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
     use std::time::Duration;
@@ -211,6 +235,34 @@ sys.stdin.read()
         near("str", 20_000);
         near("bytes", 10_000);
         assert_eq!(census.one_in, 1);
+    }
+
+    /// Objects that the collector tracks begin with two links: none of them is asked about as a type.
+    #[test]
+    fn links_of_the_collector_are_not_read() {
+        struct Links(Cell<usize>);
+
+        impl ReadMemory for Links {
+            fn read_at(&self, address: u64, out: &mut [u8]) -> usize {
+                self.0.set(self.0.get() + 1);
+                for (at, word) in (address..).step_by(8).zip(out.chunks_exact_mut(8)) {
+                    let header = [64, 0, 0, 0, 3 << 32, 4096];
+                    let word_at = (at % 4096 / 8) as usize;
+                    let link = 0x7f12_0000_0000 + at;
+                    let value = header.get(word_at).copied().unwrap_or(link);
+                    word.copy_from_slice(&u64::to_le_bytes(value));
+                }
+                out.len()
+            }
+        }
+
+        let (start, pools) = (1 << 20, 8);
+        let range = start..start + pools * 4096;
+        let arena = Arena { fresh: range.end, range, index: 0, pool_size: 4096 };
+        let memory = Links(Cell::new(0));
+        let census = count(&memory, &[arena], Instant::now() + Duration::from_secs(5));
+        assert!(census.types.is_empty());
+        assert!(memory.0.get() <= 2 * pools as usize, "{} reads", memory.0.get());
     }
 
     struct Noise(u64);

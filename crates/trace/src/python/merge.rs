@@ -36,5 +36,6 @@ fn named(p: &PythonFrame, module: Option<String>) -> Frame {
         module,
         file: Some(p.file.clone()),
         line: p.line,
+        address: None,
     }
 }
