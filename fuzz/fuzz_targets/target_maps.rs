@@ -1,7 +1,7 @@
-//! Any bytes as `maps`, `smaps`, `stat`, `status` and `mountinfo`.
+//! Any bytes as `maps`, `smaps`, `stat`, `status`, `mountinfo` and a JVM's performance data.
 #![no_main]
 
-use plumb_target::{maps, mounts::MemoryMounts, smaps, status};
+use plumb_target::{jvm, maps, mounts::MemoryMounts, smaps, status};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(maps) = maps::parse(bytes) {
@@ -17,4 +17,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = status::Stat::parse(bytes);
     let _ = status::Status::parse(bytes);
     let _ = MemoryMounts::parse(bytes);
+    let _ = jvm::parse(bytes);
 });

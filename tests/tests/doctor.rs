@@ -48,6 +48,7 @@ fn hold_to_form(checks: &[Value]) {
         "uprobes",
         "unwinding",
         "glibc",
+        "allocators",
         "cpython",
         "processor",
     ] {

@@ -336,7 +336,7 @@ fn without_a_terminal_it_prints_the_final_word_as_text() {
     let pid = program.pid().to_string();
     let output = command(&["--for", "1s", &pid]).output().expect("plumb runs");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.starts_with(&format!("process {pid}: ")), "{text}");
+    assert!(text.starts_with(&format!("process {pid} (mmap_anonymous): ")), "{text}");
     assert!(text.contains("anonymous") && !text.contains('\u{1b}'), "{text}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("of one core"));
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use plumb_target::jvm::{self, JavaHeap};
 use plumb_target::mounts::MemoryMounts;
 use plumb_target::{Error, Image, Map, Memory, Process};
 use serde::Serialize;
@@ -69,6 +70,13 @@ pub struct Sample {
     pub layers: Vec<LayerRow>,
     /// What RSS does not show.
     pub beyond_rss: Vec<Beyond>,
+    /// What shared memory may come to without anything more being mapped: the size of what others map
+    /// too, and what is resident of the rest.
+    #[serde(skip)]
+    pub shared_bound_bytes: u64,
+    /// What a JVM says of its heap.
+    #[serde(skip)]
+    pub java_heap: Option<JavaHeap>,
     /// What a reader must know of this sample: what could not be seen, whose heap is not read.
     pub notes: Vec<String>,
     /// What the sample cost us.
@@ -170,11 +178,18 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
 
     let entries = &scene.reading.entries;
     let mut rows = Rows::new(entries);
-    let mut drift = 0;
+    let java_heap = scene.memory.as_ref().and_then(|memory| jvm::java_heap(memory, &scene.maps));
+    let (mut drift, mut shared_bound_bytes) = (0, 0);
     for (index, entry) in entries.iter().enumerate() {
         let divided = divide(entry, &claims, |map| scene.reading.pages_of(map));
         drift += divided.drift;
-        rows.add(index, kinds.layer(&entry.map), &divided, &claims);
+        let layer = kinds.layer(&entry.map);
+        if layer == Layer::Shared {
+            let usage = &entry.usage;
+            let common = usage.shared_clean + usage.shared_dirty > 0;
+            shared_bound_bytes += if common { entry.map.end - entry.map.start } else { usage.rss };
+        }
+        rows.add(index, layer, &divided, &claims);
     }
     if drift > tolerable(scene.reading.rss()) {
         notes.push(format!(
@@ -207,6 +222,8 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
         vmas: entries.len(),
         layers,
         beyond_rss,
+        shared_bound_bytes,
+        java_heap,
         notes,
         cost,
     })

@@ -1,6 +1,6 @@
 //! Which layer is charged with what the counters show.
 
-use plumb_ledger::watch::{Counter, History, Line, Observation};
+use plumb_ledger::watch::{Counter, History, JavaLine, Line, Observation};
 
 const MB: f64 = 1e6;
 
@@ -17,7 +17,7 @@ fn watch(seconds: u32, layers: impl Fn(u32) -> Vec<(&'static str, f64)>) -> Line
                 counters: [(Counter::Anonymous, rss)].into(),
                 sampled: !layers.is_empty(),
                 layers: layers.into_iter().map(|(name, b)| (name.to_owned(), b * MB)).collect(),
-                collected: false,
+                ..Observation::default()
             },
         );
     }
@@ -50,4 +50,137 @@ fn a_layer_that_was_looked_at_three_times_is_charged_with_its_share() {
     assert_eq!(leaks(&line, "heap_in_use"), Some(true), "{line:?}");
     assert_eq!(line.verdict.layer.as_deref(), Some("heap_in_use"));
     assert!((line.verdict.bytes_per_s.expect("a rate") / MB - 1.0).abs() < 0.05, "{line:?}");
+}
+
+/// A process whose shared memory grows by 1 MB/s within what it may come to.
+fn watch_shared(bound: impl Fn(f64) -> f64) -> Line {
+    let mut history = History::new(7);
+    for time in (0..=80).map(f64::from) {
+        let rss = 20.0 * MB + MB * time;
+        history.observe(
+            time,
+            &Observation {
+                rss,
+                counters: [(Counter::Shared, rss)].into(),
+                sampled: true,
+                layers: [("shared".to_owned(), rss)].into(),
+                shared_bound: Some(bound(time) * MB),
+                ..Observation::default()
+            },
+        );
+    }
+    history.line(|| None, false)
+}
+
+#[test]
+fn touching_what_was_mapped_before_is_no_leak_of_shared_memory() {
+    let line = watch_shared(|_| 256.0);
+    assert_eq!((leaks(&line, "shared"), line.verdict.leak), (Some(false), Some(false)), "{line:?}");
+    let line = watch_shared(|time| 256.0 + time);
+    assert_eq!((leaks(&line, "shared"), line.verdict.leak), (Some(true), Some(true)), "{line:?}");
+}
+
+fn java(old: f64, old_collections: u64, capacity: f64) -> JavaLine {
+    let [old_bytes, capacity_bytes] = [old, capacity].map(|mb| (mb * MB) as u64);
+    JavaLine { old_bytes, old_collections, capacity_bytes }
+}
+
+/// A JVM whose resident memory and old generation do this, in MB, and were collected so often; with room
+/// for so much.
+fn watch_jvm(
+    seconds: u32,
+    capacity: f64,
+    rss: impl Fn(f64) -> f64,
+    old: impl Fn(f64) -> (f64, u64),
+) -> Line {
+    let mut history = History::new(7);
+    for time in (0..=seconds).map(f64::from) {
+        let (rss, (used, collections)) = (rss(time) * MB, old(time));
+        history.observe(
+            time,
+            &Observation {
+                rss,
+                counters: [(Counter::Anonymous, rss)].into(),
+                sampled: true,
+                layers: [("anonymous".to_owned(), rss)].into(),
+                java_heap: Some(java(used, collections, capacity)),
+                collected: true,
+                ..Observation::default()
+            },
+        );
+    }
+    history.line(|| None, false)
+}
+
+#[test]
+fn a_jvm_that_leaks_into_memory_it_took_before_is_found_through_its_collections() {
+    let leaking = |time: f64| (50.0 + 2.0 * (time / 4.0).floor() * 4.0, (time / 30.0) as u64);
+    let line = watch_jvm(120, 900.0, |_| 900.0, leaking);
+    assert_eq!(line.verdict.leak, Some(true), "{line:?}");
+    assert_eq!(line.verdict.layer.as_deref(), Some("anonymous"));
+    assert!(line.verdict.why.contains("3 collections") || line.verdict.why.contains("4 coll"));
+}
+
+#[test]
+fn a_jvm_that_has_not_collected_its_old_generation_yet_is_not_judged() {
+    let filling = |time: f64| (50.0 + 2.0 * time, 0);
+    let line = watch_jvm(150, 600.0, |time| 300.0 + 2.0 * time, filling);
+    assert_eq!(line.verdict.leak, None, "{line:?}");
+    assert!(line.verdict.why.contains("has not collected"), "{line:?}");
+    // And one whose collections free what had piled up does not leak.
+    let sawtooth = |time: f64| (50.0 + 2.0 * (time % 40.0), (time / 40.0) as u64);
+    let line = watch_jvm(150, 900.0, |_| 900.0, sawtooth);
+    assert_eq!(line.verdict.leak, Some(false), "{line:?}");
+    // It may be taking what it has set aside; what is more than that is no heap.
+    for (capacity, leak) in [(550.0, None), (250.0, Some(true))] {
+        let line = watch_jvm(150, capacity, |time| 300.0 + 2.0 * time, |_| (50.0, 0));
+        assert_eq!(line.verdict.leak, leak, "{line:?}");
+    }
+}
+
+#[test]
+fn a_day_of_looks_takes_bounded_memory() {
+    let mut history = History::new(7);
+    let mut seen = Observation {
+        sampled: true,
+        layers: (0..22).map(|layer| (format!("layer {layer}"), MB)).collect(),
+        counters: [(Counter::Anonymous, MB), (Counter::Files, MB), (Counter::Shared, MB)].into(),
+        shared_bound: Some(MB),
+        java_heap: Some(java(1.0, 0, 1.0)),
+        ..Observation::default()
+    };
+    for second in 0..86_400u32 {
+        seen.rss = MB * f64::from(second % 7);
+        seen.java_heap = Some(java(1.0, second.into(), 1.0));
+        history.observe(second.into(), &seen);
+        // RSS, counters, layers, what they hold together, the bound and the old generation: 29 series of
+        // 2,048 points; and the times of looks and of collections.
+        assert!(history.points() <= 29 * 2048 + 512, "{} after {second} s", history.points());
+    }
+}
+
+#[test]
+fn retention_that_grows_leaves_no_question_open() {
+    // What is live comes and goes; the allocator keeps ever more.
+    let mut history = History::new(7);
+    for time in (0..=90).map(f64::from) {
+        let rss = (8.0 + (time / 5.0).floor() * 0.9) * MB;
+        let live = (1.0 + (time * 7.3) % 6.0) * MB;
+        history.observe(
+            time,
+            &Observation {
+                rss,
+                counters: [(Counter::Anonymous, rss)].into(),
+                sampled: true,
+                layers: [
+                    ("heap_in_use".to_owned(), live),
+                    ("heap_retained".to_owned(), rss - live),
+                ]
+                .into(),
+                ..Observation::default()
+            },
+        );
+    }
+    let line = history.line(|| None, true);
+    assert_eq!(line.verdict.leak, Some(false), "{line:?}");
 }

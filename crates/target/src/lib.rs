@@ -19,6 +19,7 @@ mod error;
 pub mod glibc;
 pub mod image;
 pub mod jemalloc;
+pub mod jvm;
 pub mod maps;
 pub mod memory;
 pub mod mimalloc;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::collector::JavaSeries;
 use super::line::{LayerLine, Line, Summary};
 use super::nature::{counter, halves_of, nature, whole_of};
 use super::{Counter, Limit, Observation};
@@ -31,6 +32,7 @@ const MUCH: u64 = 64 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct History {
     pid: u32,
+    name: String,
     rss: Series,
     counters: BTreeMap<Counter, Series>,
     layers: BTreeMap<String, Series>,
@@ -40,6 +42,10 @@ pub struct History {
     full: Vec<f64>,
     sampled: bool,
     collected: bool,
+    /// What shared memory may come to without anything more being mapped.
+    shared_bound: Series,
+    /// What a JVM said of its heap.
+    java: JavaSeries,
     /// The sum of what is held in each counter's layers.
     held: BTreeMap<Counter, Series>,
 }
@@ -48,6 +54,11 @@ impl History {
     /// Nothing seen yet.
     pub fn new(pid: u32) -> Self {
         Self { pid, ..Self::default() }
+    }
+
+    /// Says what the process is called by now.
+    pub fn set_name(&mut self, name: String) {
+        self.name = name;
     }
 
     /// Adds what one look saw, `time_s` seconds after the watch began.
@@ -61,6 +72,12 @@ impl History {
             self.layers.entry(name.clone()).or_default().push(point(bytes));
         }
         self.sampled = seen.sampled;
+        if let Some(bound) = seen.shared_bound {
+            self.shared_bound.push(point(bound));
+        }
+        if let Some(heap) = seen.java_heap {
+            self.java.push(time_s, heap);
+        }
         if seen.sampled {
             self.collected = seen.collected;
             self.observe_held(time_s, seen);
@@ -68,6 +85,14 @@ impl History {
             self.full.retain(|at| *at >= time_s - RECENT);
             self.full.push(time_s);
         }
+    }
+
+    /// How many points and times it holds: what its memory grows with.
+    pub fn points(&self) -> usize {
+        let series = [&self.rss, &self.shared_bound].into_iter().chain(self.counters.values());
+        let series = series.chain(self.layers.values()).chain(self.held.values());
+        let points: usize = series.map(|series| series.points().len()).sum();
+        points + self.java.points() + self.full.len()
     }
 
     /// The time of the last look.
@@ -99,7 +124,7 @@ impl History {
             self.names().map(|name| (name, self.judge_layer(name, when))).collect();
         let whole = judge(&self.rss, self.nature("anonymous"), when);
         follow(&mut verdicts, &whole);
-        self.judge_together(&mut verdicts, when);
+        let held_still = self.judge_together(&mut verdicts, when);
         let layers = verdicts
             .iter()
             .map(|(name, verdict)| LayerLine {
@@ -113,13 +138,16 @@ impl History {
         Line {
             time_s: self.time(),
             pid: self.pid,
+            name: self.name.clone(),
             rss_bytes: latest(&self.rss),
             counters: self.counters.iter().map(|(&name, s)| (name, latest(s))).collect(),
             sampled: self.sampled,
             unnamed: self.unnamed(),
+            shared_bound_bytes: self.sampled.then(|| latest(&self.shared_bound)),
+            java_heap: self.java.latest().filter(|_| self.sampled),
             collected: self.collected,
             layers,
-            verdict: self.summary(verdicts, whole, limit),
+            verdict: self.summary(verdicts, whole, held_still, limit),
             last,
             brief: false,
         }
@@ -173,14 +201,18 @@ impl History {
                 *sums.entry(group).or_default() += bytes;
             }
         }
-        for (group, bytes) in sums {
+        // The others have one layer each that can be held.
+        if let Some(bytes) = sums.remove(&Counter::Anonymous) {
+            let group = Counter::Anonymous;
             self.held.entry(group).or_default().push(Point { time_s, bytes });
         }
     }
 
     /// Where bytes are seen now in one layer, now in another, none of them grows alone: what they hold
-    /// together is judged, and charged to the one that gained most.
-    fn judge_together(&self, verdicts: &mut [(&str, Verdict)], when: When) {
+    /// together is judged, and charged to the one that gained most. Whether it is known that nothing of
+    /// it leaks.
+    fn judge_together(&self, verdicts: &mut [(&str, Verdict)], when: When) -> bool {
+        let mut still = !self.held.is_empty();
         for (&group, held) in &self.held {
             let of_group = |name: &str| {
                 counter(name) == Some(group) && !matches!(self.nature(name), Nature::Harmless(_))
@@ -191,7 +223,12 @@ impl History {
             }
             let together = judge(&held.without_glitches(), self.nature("anonymous"), when);
             let Some(whole) = self.counters.get(&group) else { continue };
-            let together = confirmed(together, held, whole);
+            let mut together = confirmed(together, held, whole);
+            if self.collected {
+                let anonymous = self.layers.get("anonymous").map_or(0, latest);
+                together = self.java.ask(together, anonymous, when);
+            }
+            still &= together.leak == Some(false);
             if together.leak != Some(true) {
                 continue;
             }
@@ -207,6 +244,7 @@ impl History {
                 *most = together;
             }
         }
+        still
     }
 
     fn judge_layer(&self, name: &str, when: When) -> Verdict {
@@ -217,11 +255,39 @@ impl History {
             Some(whole) => confirmed(own, series, whole),
             None => own,
         };
-        match shared {
+        let verdict = match shared {
             Some(whole) if series.last(RECENT).len() < ENOUGH.min(whole.last(RECENT).len()) => {
                 self.share_of(name, series, whole, when).unwrap_or(own)
             }
             _ => own,
+        };
+        match name {
+            "shared" => self.within_what_is_mapped(verdict),
+            "anonymous" if self.collected => self.java.ask(verdict, latest(series), when),
+            _ => verdict,
+        }
+    }
+
+    /// Touching shared memory that was mapped before, and that others map too, ends where it ends.
+    fn within_what_is_mapped(&self, verdict: Verdict) -> Verdict {
+        if verdict.leak != Some(true) {
+            return verdict;
+        }
+        let gain = |series: &Series| match series.last(verdict.window_s + RECENT / 2.0) {
+            [first, .., last] => Some((last.bytes - first.bytes) / (last.time_s - first.time_s)),
+            _ => None,
+        };
+        match gain(&self.shared_bound) {
+            None => {
+                let why = "it was looked at too rarely to know that more of it is mapped".into();
+                Verdict { leak: None, why, ..verdict }
+            }
+            Some(mapped) if mapped < rate(&verdict) / 2.0 => {
+                let why =
+                    "it touches shared memory that was mapped before, and that others map too";
+                Verdict { leak: Some(false), why: why.into(), ..verdict }
+            }
+            Some(_) => verdict,
         }
     }
 
@@ -268,6 +334,7 @@ impl History {
         &self,
         mut layers: Vec<(&str, Verdict)>,
         whole: Verdict,
+        held_still: bool,
         limit: impl FnOnce() -> Option<Limit>,
     ) -> Summary {
         layers.sort_by(|(_, a), (_, b)| rate(b).total_cmp(&rate(a)));
@@ -284,6 +351,12 @@ impl History {
         if layer.is_none() && verdict.leak == Some(true) && !self.full.is_empty() {
             verdict.leak = None;
             verdict.why = "resident memory grows, but no layer shows yet that it is held".into();
+        }
+        // What is resident moves, and no part of it that can leak does.
+        let known = self.full.len() >= ENOUGH && layers.iter().all(|(_, v)| v.leak == Some(false));
+        if layer.is_none() && verdict.leak.is_none() && held_still && known {
+            verdict.leak = Some(false);
+            verdict.why = "what grows is not held: what allocators keep, code or files".into();
         }
         // A rate whose interval holds 0 fills nothing.
         let grows = verdict.interval.is_some_and(|[low, _]| low > 0.0) && rate(&verdict) > 0.0;

@@ -14,6 +14,9 @@ pub struct Line {
     pub time_s: f64,
     /// The process.
     pub pid: u32,
+    /// The kernel's short name for it; empty where nobody said it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// Its resident bytes.
     pub rss_bytes: u64,
     /// The kernel's own split of them.
@@ -26,6 +29,12 @@ pub struct Line {
     /// time, and the rows of the halves are as they were last; or the halves, likewise.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unnamed: BTreeMap<String, u64>,
+    /// What its shared memory may come to without anything more being mapped, where it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_bound_bytes: Option<u64>,
+    /// What a JVM says of its heap, where it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub java_heap: Option<JavaLine>,
     /// Whether a collector that cannot be seen frees its anonymous memory: growth is watched longer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collected: bool,
@@ -43,6 +52,17 @@ pub struct Line {
 
 fn yes() -> bool {
     true
+}
+
+/// What a JVM says of its heap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JavaLine {
+    /// Bytes in use of the old generation after the last collection.
+    pub old_bytes: u64,
+    /// How often that was collected: concurrent cycles and full collections.
+    pub old_collections: u64,
+    /// What all generations may take without asking for more.
+    pub capacity_bytes: u64,
 }
 
 /// One layer of a line.

@@ -8,6 +8,7 @@
 //! observations come from, so that a replay judges as a live watch does. [`Watcher`] makes
 //! observations of living processes; [`Replay`] reads them from a file.
 
+mod collector;
 mod csv;
 mod history;
 mod limit;
@@ -21,7 +22,7 @@ mod watcher;
 
 pub use history::History;
 pub use limit::{Limit, nearest as nearest_limit};
-pub use line::{LayerLine, Line, Summary};
+pub use line::{JavaLine, LayerLine, Line, Summary};
 pub use observe::{Counter, Observation};
 pub use pace::cpu;
 pub use replay::{Replay, ReplayError};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use plumb_target::{Error, Process};
 use serde::{Deserialize, Serialize};
 
+use super::JavaLine;
 use super::nature::halves_of;
 use crate::{Depth, Sample};
 
@@ -29,6 +30,11 @@ pub struct Observation {
     pub counters: BTreeMap<Counter, f64>,
     /// Bytes by layer, and by kind beyond RSS.
     pub layers: BTreeMap<String, f64>,
+    /// What shared memory may come to without anything more being mapped: touching what others hold
+    /// already is no leak.
+    pub shared_bound: Option<f64>,
+    /// What a JVM says of its heap.
+    pub java_heap: Option<JavaLine>,
     /// Whether all layers were looked at.
     pub sampled: bool,
     /// Whether a collector that cannot be seen frees its anonymous memory.
@@ -84,6 +90,12 @@ impl Observation {
 
     fn add(&mut self, sample: &Sample) {
         self.sampled = true;
+        self.java_heap = sample.java_heap.map(|heap| JavaLine {
+            old_bytes: heap.old_bytes,
+            old_collections: heap.old_collections,
+            capacity_bytes: heap.capacity_bytes,
+        });
+        self.shared_bound = Some(sample.shared_bound_bytes as f64);
         for row in &sample.layers {
             self.layers.insert(row.layer.name().to_owned(), row.resident_bytes as f64);
         }

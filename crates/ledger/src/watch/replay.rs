@@ -57,13 +57,18 @@ impl Replay {
         for (index, text) in input.lines().enumerate() {
             let text = text?;
             let text = text.trim_start_matches('\u{feff}');
-            let Some((pid, time, seen)) = replay.parse(index + 1, text)? else { continue };
+            let Some(Row { pid, name, time, seen }) = replay.parse(index + 1, text)? else {
+                continue;
+            };
             // A record counts from its watch's start; another tool's clock has any origin.
             let origin = if text.starts_with('{') { 0.0 } else { time };
             let begun = *replay.first.get_or_insert(origin);
             replay.rows += 1;
             replay.latest = replay.latest.max(time - begun);
             let history = replay.histories.entry(pid).or_insert_with(|| History::new(pid));
+            if !name.is_empty() {
+                history.set_name(name);
+            }
             history.observe(time - begun, &seen);
             if let Some(look) = &mut look {
                 look(&history.line(|| None, false));
@@ -81,11 +86,7 @@ impl Replay {
 
 impl Replay {
     /// What one line saw; `None` for a head, a comment, an empty line or a missing value.
-    fn parse(
-        &mut self,
-        number: usize,
-        text: &str,
-    ) -> Result<Option<(u32, f64, Observation)>, ReplayError> {
+    fn parse(&mut self, number: usize, text: &str) -> Result<Option<Row>, ReplayError> {
         let fault = || {
             let text = text.chars().take(80).collect();
             ReplayError::Line { number, text }
@@ -105,7 +106,8 @@ impl Replay {
             Ok(row) => {
                 self.columns.get_or_insert_with(Columns::plain);
                 let seen = |rss| Observation { rss, ..Observation::default() };
-                Ok(row.map(|(pid, time, rss)| (pid, time, seen(rss))))
+                let of = |(pid, time, rss)| Row { pid, name: String::new(), time, seen: seen(rss) };
+                Ok(row.map(of))
             }
             Err(()) if self.columns.is_none() || text.starts_with('#') => {
                 self.columns.get_or_insert_with(|| Columns::of_head(text));
@@ -116,7 +118,15 @@ impl Replay {
     }
 }
 
-fn recorded(text: &str) -> Option<(u32, f64, Observation)> {
+/// What one line of a file says.
+struct Row {
+    pid: u32,
+    name: String,
+    time: f64,
+    seen: Observation,
+}
+
+fn recorded(text: &str) -> Option<Row> {
     let line: Line = serde_json::from_str(text).ok()?;
     let unnamed = &line.unnamed;
     // A row is old where its other name was seen.
@@ -138,8 +148,10 @@ fn recorded(text: &str) -> Option<(u32, f64, Observation)> {
         rss: line.rss_bytes as f64,
         counters: counters.collect(),
         layers,
+        shared_bound: line.shared_bound_bytes.map(|bytes| bytes as f64),
+        java_heap: line.java_heap,
         sampled: line.sampled,
         collected: line.collected,
     };
-    Some((line.pid, line.time_s, seen))
+    Some(Row { pid: line.pid, name: line.name, time: line.time_s, seen })
 }

@@ -92,6 +92,10 @@ impl Watched {
     pub fn count(&mut self, now: f64) -> Result<(), Error> {
         let seen = Observation::cheap(&self.process)?;
         self.step = (seen.rss - self.seen.rss).abs();
+        // What moves much may have become another program.
+        if self.looked == f64::MIN || self.step > MOVED {
+            self.history.set_name(self.process.name().unwrap_or_default());
+        }
         self.seen = seen;
         self.looked = now;
         Ok(())
@@ -138,6 +142,7 @@ impl Watched {
             && line.layers.iter().all(|layer| layer.leak != Some(true))
         {
             (line.time_s, line.sampled, line.unnamed) = (now, false, BTreeMap::new());
+            (line.shared_bound_bytes, line.java_heap) = (None, None);
             return Some(line.clone());
         }
         let line = self.history.line(|| nearest_limit(&self.process), false);

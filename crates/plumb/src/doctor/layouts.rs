@@ -9,7 +9,7 @@ use plumb_target::{Process, glibc, images, maps, python};
 use super::{Check, State};
 
 pub(super) fn checks(child: &Process) -> Vec<Check> {
-    vec![allocator(child), interpreters()]
+    vec![allocator(child), other_allocators(), interpreters()]
 }
 
 const UNTESTED: &str = "layout table, untested: the layers are checked against themselves when \
@@ -30,6 +30,46 @@ fn allocator(child: &Process) -> Check {
     }
     Check { found: format!("{version}: layout table, untested"), ..check }
         .but(State::Limited, UNTESTED)
+}
+
+/// Where libraries are on the usual systems.
+const FOLDERS: [&str; 8] = [
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/opt/lib",
+];
+
+/// Beginnings of the names of allocators' libraries, what they are called, and what the ledger makes of
+/// their heaps.
+const OTHERS: [(&str, &str, &str); 4] = [
+    ("libjemalloc.so.", "jemalloc", "listed by its own records"),
+    ("libmimalloc.so.", "mimalloc", "listed by its own records"),
+    ("ld-musl-", "musl", "listed by its own records"),
+    ("libtcmalloc", "tcmalloc", "what it maps is anonymous"),
+];
+
+/// Nothing here is a fault: the row says what a person may expect of programs that bring their own.
+fn other_allocators() -> Check {
+    let names = FOLDERS
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let here: BTreeSet<String> = names
+        .filter_map(|name| OTHERS.iter().find(|(start, ..)| name.starts_with(start)))
+        .map(|(_, called, what)| format!("{called} ({what})"))
+        .collect();
+    let found = if here.is_empty() {
+        "none among the system's libraries; one that is linked into a program is found there".into()
+    } else {
+        here.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    Check::ok("allocators", "heap as a layer with other allocators than glibc's", found)
 }
 
 /// The version that the C library says in its own banner.

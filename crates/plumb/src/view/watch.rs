@@ -19,9 +19,8 @@ use super::size;
 
 /// How many looks are kept for a sparkline: a wide terminal's.
 const WIDTH: usize = 200;
-/// Rows of a process above its layers: what it is, and the verdict in two; in four where it is narrow.
-const HEAD: u16 = 3;
-const NARROW_HEAD: u16 = 5;
+/// Rows of a verdict at most, however narrow the terminal.
+const MOST_ROWS: u16 = 8;
 /// Columns of a table with shapes and sparklines, of one without either, and below which it is so.
 const TABLE: u16 = 57;
 const NARROW_TABLE: u16 = 44;
@@ -82,8 +81,10 @@ type Past = BTreeMap<(u32, String), VecDeque<u64>>;
 
 fn draw(frame: &mut Frame<'_>, lines: &[&Line], past: &Past, cost: f64) {
     let narrow = frame.area().width < NARROW;
-    let (head_rows, columns) = if narrow { (NARROW_HEAD, NARROW_TABLE) } else { (HEAD, TABLE) };
-    let height = |line: &&Line| rows(line).count() as u16 + head_rows + 1;
+    let columns = if narrow { NARROW_TABLE } else { TABLE };
+    let width = frame.area().width;
+    let verdict_rows = |line: &Line| wrapped(&sentence(&line.verdict), width).min(MOST_ROWS);
+    let height = |line: &&Line| rows(line).count() as u16 + verdict_rows(line) + 2;
     let room = frame.area().height.saturating_sub(1);
     let mut used = 0;
     // The first is shown in any case, as far as it fits.
@@ -95,12 +96,10 @@ fn draw(frame: &mut Frame<'_>, lines: &[&Line], past: &Past, cost: f64) {
     let heights = shown.iter().map(|line| Constraint::Length(height(line)));
     let areas = Layout::vertical(heights.chain([Constraint::Min(1)])).split(frame.area());
     for (&line, &area) in shown.iter().zip(areas.iter()) {
-        let [head, body] =
-            Layout::vertical([Constraint::Length(head_rows), Constraint::Min(0)]).areas(area);
+        let parts = [Constraint::Length(1), Constraint::Length(verdict_rows(line))];
+        let [head, verdict_area, body] =
+            Layout::vertical(parts.into_iter().chain([Constraint::Min(0)])).areas(area);
         frame.render_widget(Text::from(headline(line)).bold(), head);
-        let [_, verdict_area] =
-            Layout::vertical([Constraint::Length(1), Constraint::Length(head_rows - 1)])
-                .areas(head);
         let verdict = Paragraph::new(sentence(&line.verdict))
             .wrap(Wrap { trim: true })
             .fg(colour(line.verdict.leak));
@@ -134,6 +133,23 @@ fn draw(frame: &mut Frame<'_>, lines: &[&Line], past: &Past, cost: f64) {
         let text = format!("{more}looking costs {:.2} % of one core; q ends", cost * 100.0);
         frame.render_widget(Text::from(text).dim(), foot);
     }
+}
+
+/// How many rows a text takes, wrapped between words.
+fn wrapped(text: &str, width: u16) -> u16 {
+    let width = usize::from(width).max(1);
+    let (mut rows, mut used) = (1, 0);
+    for word in text.split(' ').map(str::len) {
+        let apart = usize::from(used > 0);
+        if used + apart + word <= width {
+            used += apart + word;
+        } else {
+            // A word that is longer than a row is cut.
+            rows += usize::from(used > 0) + (word.max(1) - 1) / width;
+            used = (word.max(1) - 1) % width + 1;
+        }
+    }
+    rows.try_into().unwrap_or(u16::MAX)
 }
 
 fn rows(line: &Line) -> impl Iterator<Item = &LayerLine> {
@@ -177,9 +193,17 @@ fn word(kind: Kind) -> &'static str {
     }
 }
 
+fn who(line: &Line) -> String {
+    match line.name.as_str() {
+        "" => format!("process {}", line.pid),
+        // A program may call itself anything, control characters among it.
+        name => format!("process {} ({})", line.pid, name.escape_default()),
+    }
+}
+
 fn headline(line: &Line) -> String {
     let rss = size::bytes(line.rss_bytes as f64);
-    format!("process {}: {rss} resident after {}", line.pid, size::time(line.time_s))
+    format!("{}: {rss} resident after {}", who(line), size::time(line.time_s))
 }
 
 fn sentence(verdict: &Summary) -> String {
@@ -209,7 +233,7 @@ fn sentence(verdict: &Summary) -> String {
 /// One process in one line: when, who, what.
 pub fn judgement(line: &Line) -> String {
     let time = size::time(line.time_s);
-    format!("after {time}, process {}: {}", line.pid, sentence(&line.verdict))
+    format!("after {time}, {}: {}", who(line), sentence(&line.verdict))
 }
 
 /// One process as plain text: the final word of a watch, and all of it where there is no terminal.
@@ -226,4 +250,61 @@ pub fn text(line: &Line) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    const LINE: &str = r#"{"time_s":75.0,"pid":4242,"rss_bytes":301000000,"layers":[
+        {"layer":"code","resident_bytes":8300000,"bytes_per_s":0.0,"kind":"flat","leak":false},
+        {"layer":"heap_in_use","resident_bytes":270000000,"bytes_per_s":993000.0,"kind":"growing","leak":true},
+        {"layer":"heap_retained","resident_bytes":1200000,"bytes_per_s":1000.0,"kind":"warming_up","leak":false}],
+        "verdict":{"kind":"growing","leak":true,"layer":"heap_in_use","bytes_per_s":993000.0,
+        "interval":[988000.0,998000.0],"oom_in_s":18000.0,"limit":"cgroup /sys/fs/cgroup/memory/a-long-name/of-a-service",
+        "window_s":74.0,"why":"its floor rose through all of the last 74 s, undiminished"}}"#;
+
+    fn drawn(width: u16, height: u16, processes: u32) -> String {
+        let line: Line = serde_json::from_str(LINE).expect("a line");
+        let lines: Vec<Line> =
+            (0..processes).map(|n| Line { pid: 4242 + n, ..line.clone() }).collect();
+        let lines: Vec<&Line> = lines.iter().collect();
+        let mut past = Past::new();
+        past.insert((4242, "heap_in_use".into()), (0..90).collect());
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
+        terminal.draw(|frame| draw(frame, &lines, &past, 0.0094)).expect("drawn");
+        let buffer = terminal.backend().buffer();
+        let rows = buffer.content().chunks(width.into());
+        rows.map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>() + "\n")
+            .collect()
+    }
+
+    #[test]
+    fn the_whole_verdict_is_read_on_a_narrow_terminal() {
+        for width in [40, 60, 72, 80, 120] {
+            let screen = drawn(width, 24, 1);
+            assert!(screen.contains("process 4242: 287 MiB resident"), "{screen}");
+            let text = screen.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(text.contains("undiminished code 7.9 MiB"), "{width}: {screen}");
+            assert!(text.contains("heap_in_use 257 MiB 970 KiB/s"), "{width}: {screen}");
+            assert!(screen.contains("looking costs 0.94 % of one core"), "{screen}");
+        }
+    }
+
+    #[test]
+    fn processes_that_do_not_fit_are_counted() {
+        let screen = drawn(80, 24, 200);
+        assert!(screen.contains("process 4243") && !screen.contains("process 4260"), "{screen}");
+        let shown = screen.matches("LEAK: ").count();
+        assert!(screen.contains(&format!("{} more processes; ", 200 - shown)), "{screen}");
+    }
+
+    #[test]
+    fn no_terminal_is_too_small() {
+        for (width, height) in [(1, 1), (3, 30), (200, 1), (10, 4)] {
+            drawn(width, height, 3);
+        }
+    }
 }
