@@ -97,10 +97,11 @@ fn read(interpreter: &Interpreter, address: u64, memory: &impl ReadMemory) -> Op
 fn text(minor: u32, address: u64, memory: &impl ReadMemory) -> Option<String> {
     let length = memory.u64_at(address.checked_add(16)?)?;
     let state = memory.u32_at(address.checked_add(32)?)?;
-    // 3.14 gave `interned` 16 bits.
-    let state = if minor >= 14 { state >> 16 } else { state >> 2 };
-    let (kind, compact, ascii) = (u64::from(state & 7), state >> 3 & 1, state >> 4 & 1);
-    if length > NAME_MAX || compact == 0 || !matches!(kind, 1 | 2 | 4) {
+    // `interned` has two bits, or 16 in some builds of 3.14; where it has the other size, no kind is left.
+    let form = |state: u32| (u64::from(state & 7), state >> 3 & 1, state >> 4 & 1);
+    let sound = |(kind, compact, _): &(u64, u32, u32)| *compact == 1 && matches!(kind, 1 | 2 | 4);
+    let (kind, _, ascii) = [form(state >> 2), form(state >> 16)].into_iter().find(sound)?;
+    if length > NAME_MAX {
         return None;
     }
     let head = match (minor < 12, ascii == 1) {
@@ -127,4 +128,34 @@ fn bytes(address: u64, memory: &impl ReadMemory) -> Option<Vec<u8>> {
     let mut data = vec![0; length as usize];
     memory.read_exact(address.checked_add(32)?, &mut data)?;
     Some(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use plumb_target::memory::Pieces;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_in_every_form() {
+        let read = |minor, state: u32, head: usize, data: &[u8]| {
+            let mut object = vec![0; head];
+            object[16] = 3;
+            object[32..36].copy_from_slice(&state.to_le_bytes());
+            object.extend_from_slice(data);
+            let mut memory = Pieces::default();
+            memory.put(0x1000, object);
+            text(minor, 0x1000, &memory)
+        };
+        let interned = 3;
+        let ascii = 1 | 1 << 3 | 1 << 4;
+        let two_bytes = 2 | 1 << 3;
+        for (minor, head) in [(9, 48), (12, 40), (14, 40)] {
+            assert_eq!(read(minor, interned | ascii << 2, head, b"run").as_deref(), Some("run"));
+        }
+        assert_eq!(read(14, interned | ascii << 16, 40, b"run").as_deref(), Some("run"));
+        let wide = read(14, interned | two_bytes << 2, 56, &[0x17, 1, 0x18, 1, 0x19, 1]);
+        assert_eq!(wide.as_deref(), Some("\u{117}\u{118}\u{119}"));
+        assert_eq!(read(12, interned, 40, b"run"), None);
+    }
 }
