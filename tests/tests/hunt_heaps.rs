@@ -20,10 +20,12 @@ impl Drop for Target {
 }
 
 /// Hunts a program of the lab that is running; the report.
-fn hunt(program: PathBuf, preload: &str) -> Value {
+fn hunt(program: PathBuf, preload: Option<&str>) -> Value {
     let mut command = Command::new(program);
     command.env("LAB_RATE", "4000000").env("LAB_SECONDS", "120");
-    command.env("LD_PRELOAD", preload);
+    if let Some(library) = preload {
+        command.env("LD_PRELOAD", library);
+    }
     let command = command.stdin(Stdio::piped()).stdout(Stdio::null());
     let target = Target(command.spawn().expect("starts"));
     let pid = target.0.id().to_string();
@@ -50,15 +52,19 @@ fn assert_keeps(report: &Value, function: &str, what: &str) {
 
 #[test]
 fn who_keeps_memory_is_named_in_every_allocator() {
-    let build = lab::build();
+    let build = lab::make("build/malloc_churn.musl");
+    lab::build();
     let preloads = ["libjemalloc.so.2", "libmimalloc.so.2", "libtcmalloc.so.4"];
     thread::scope(|scope| {
         let churn = preloads.map(|library| {
             let program = build.join("malloc_churn");
-            (library, scope.spawn(move || hunt(program, library)))
+            (library, scope.spawn(move || hunt(program, Some(library))))
         });
+        let musl = build.join("malloc_churn.musl");
+        let musl = scope.spawn(move || hunt(musl, None));
         for (library, hunt) in churn {
             assert_keeps(&hunt.join().expect("hunted"), "keep_session", library);
         }
+        assert_keeps(&musl.join().expect("hunted"), "keep_session", "musl");
     });
 }

@@ -80,6 +80,8 @@ fn biggest(mut all: Vec<Culprit>, layer: &str) -> Vec<Culprit> {
 
 /// Fewer sampled allocations that stayed say too little about shares.
 const ENOUGH_KEPT: u64 = 30;
+/// A stack of which so many allocations stayed counts half.
+const FEW: u64 = 2;
 /// An allocation must have stayed this long to be called kept, in nanoseconds.
 const YOUNG_NS: u64 = 3_000_000_000;
 
@@ -105,7 +107,9 @@ fn sampled(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Option<Vec<Cu
     let in_chunks: u64 = chunks.iter().map(|h| h.resident).sum();
     let rest = growth.saturating_sub(in_chunks);
     let count: u64 = kept.iter().map(|(_, k)| k.count).sum();
-    let weight = |k: &Kept| k.bytes as f64 * k.survival;
+    // One or two, however large, may be all that there were.
+    let few = |k: &Kept| k.count as f64 / (k.count + FEW) as f64;
+    let weight = |k: &Kept| k.bytes as f64 * k.survival * few(k);
     let weights: f64 = kept.iter().map(|(_, k)| weight(k)).sum();
     if (count < ENOUGH_KEPT || weights == 0.0) && rest > growth / 10 {
         return None;
@@ -121,7 +125,9 @@ fn sampled(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Option<Vec<Cu
             older_bytes: 0,
             count: outstanding * k.count / k.bytes,
             share: share(outstanding, growth),
-            share_error: Some(1.96 * (part * (1.0 - part) / count as f64).sqrt()),
+            share_error: Some(
+                (1.96 * (1.0 - part) * k.survival * k.squares.sqrt() / weights).min(1.0),
+            ),
             age_s: Some(now_ns.saturating_sub(k.first_ns) as f64 / 1e9),
             frames: tracer.frames(*stack),
         });

@@ -70,15 +70,13 @@ int ask_posix(struct regs *r)
 	return ask(0, r->dx, 0, r->di);
 }
 
-/* What is not sampled is not lost: the room is first that of events which all count. */
-INLINE void emit_sample(struct record *rec)
-{
-	u64 waiting = ring_query(&events, 0);
-	u64 name = rec->event.stack;
-	int copies = !(rec->event.flags & HASHED) || !is_known(name);
-	if (waiting < (copies ? RING_BYTES / 4 : RING_BYTES / 2))
-		emit_record(rec);
-}
+/* What was given since the bursts began: who gives something else back need not be told of. */
+struct {
+	__uint(type, MAP_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, u64);
+	__type(value, u32);
+} sampled SEC(".maps");
 
 INLINE int give(struct regs *r, u32 function)
 {
@@ -102,7 +100,9 @@ INLINE int give(struct regs *r, u32 function)
 	rec->event.ret = at;
 	map_delete(&asked, &key);
 	name_stack(rec, t, r->ip, r->sp, r->bp);
-	emit_sample(rec);
+	u32 one = 1;
+	map_update(&sampled, &at, &one, ANY);
+	emit_record(rec);
 	return 0;
 }
 
@@ -121,7 +121,7 @@ INLINE int give_chunk(struct regs *r)
 	rec->event.args[1] = 0;
 	rec->event.ret = r->ax;
 	name_stack(rec, t, r->ip, r->sp, r->bp);
-	emit_sample(rec);
+	emit_record(rec);
 	return 0;
 }
 
@@ -165,6 +165,20 @@ int gives(struct regs *r)
 {
 	u64 cookie = attach_cookie(r);
 	return cookie & COOKIE_KIND ? give_chunk(r) : give(r, cookie >> COOKIE_FUNCTION);
+}
+
+/* free, and all that are like it. */
+SEC("uprobe")
+int frees(struct regs *r)
+{
+	u64 at = r->di;
+	u32 tgid = pid_tgid() >> 32;
+	struct target *t = map_lookup(&targets, &tgid);
+	if (!t || !map_lookup(&sampled, &at) || !has_room_for_samples())
+		return 0;
+	map_delete(&sampled, &at);
+	emit_bare(t, KIND_FREE, 0, r, 0);
+	return 0;
 }
 
 /* Called at the entry of every mprotect of a target. */

@@ -13,6 +13,7 @@ enum kind {
 	KIND_ALLOC = 7,
 	KIND_STOPPED = 8,
 	KIND_WRITE = 9,
+	KIND_FREE = 10,
 };
 
 enum {

@@ -123,7 +123,7 @@ impl Account {
             }
             Kind::Exit => self.gone(event.tgid),
             Kind::SyscallEnter | Kind::SyscallExit => self.syscall(event, stack, sizes),
-            Kind::Fault | Kind::Alloc | Kind::Stopped | Kind::Write => {}
+            Kind::Fault | Kind::Alloc | Kind::Free | Kind::Stopped | Kind::Write => {}
         }
     }
 

@@ -73,11 +73,22 @@ pub struct Point {
     pub offset: u64,
 }
 
+/// A function that takes memory back, its address being the first argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Free {
+    /// The file, as this process can open it.
+    pub path: PathBuf,
+    /// Where the function begins in it.
+    pub offset: u64,
+}
+
 /// What is to be probed in a process.
 #[derive(Debug, Clone, Default)]
 pub struct Allocators {
     /// The functions.
     pub points: Vec<Point>,
+    /// Those that take back; none of glibc's, whose chunks tell that they were.
+    pub frees: Vec<Free>,
     /// The text that they are in.
     pub text: Vec<Range<u64>>,
     /// The files' names, for people.
@@ -124,6 +135,31 @@ const OPERATORS: [(&str, Ask); 6] = [
     ("_ZnamSt11align_val_t", Ask::Malloc),
 ];
 
+const FREES: [&str; 9] = [
+    "free",
+    "cfree",
+    "dallocx",
+    "sdallocx",
+    "free_size",
+    "free_size_aligned",
+    "free_aligned",
+    "delete",
+    "deletearray",
+];
+/// Of these, how many mean an allocator without a prefix too.
+const PLAIN_FREES: usize = 4;
+/// The C++ operators, likewise.
+const DELETES: [&str; 8] = [
+    "_ZdlPv",
+    "_ZdaPv",
+    "_ZdlPvm",
+    "_ZdaPvm",
+    "_ZdlPvRKSt9nothrow_t",
+    "_ZdaPvRKSt9nothrow_t",
+    "_ZdlPvSt11align_val_t",
+    "_ZdlPvmSt11align_val_t",
+];
+
 /// Finds the allocators that a process uses.
 ///
 /// # Errors
@@ -141,7 +177,12 @@ pub fn find(process: &Process) -> Result<Allocators, Error> {
     let mut last = None;
     let mut add = |found: &mut Allocators, image: &Image| match functions(process, image) {
         Ok(points) if !points.is_empty() && found.text.len() < GUARDS => {
-            found.glibc &= is_glibc(image);
+            let glibc = is_glibc(image);
+            found.glibc &= glibc;
+            if !glibc {
+                // Where one of them cannot be probed, its ends are not seen: no worse than none.
+                found.frees.extend(frees(process, image).unwrap_or_default());
+            }
             found.points.extend(points);
             found.text.push(image.range.clone());
             found.names.push(image.name());
@@ -210,6 +251,25 @@ fn functions(process: &Process, image: &Image) -> Result<Vec<Point>, Error> {
     // The busiest, which are named first, are put on last and taken off first.
     points.reverse();
     Ok(if malloc { points } else { Vec::new() })
+}
+
+fn frees(process: &Process, image: &Image) -> Result<Vec<Free>, Error> {
+    let symbols = image.symbols()?;
+    let prefixed = PREFIXES.iter().flat_map(|prefix| {
+        let known = if prefix.is_empty() { PLAIN_FREES } else { FREES.len() };
+        FREES[..known].iter().map(move |name| format!("{prefix}{name}"))
+    });
+    let operators = DELETES.iter().filter(|_| !is_libc(&image.name()));
+    let mut found: Vec<Free> = Vec::new();
+    for name in prefixed.chain(operators.map(|name| (*name).to_owned())) {
+        let symbol = symbols.named(&name).filter(|s| s.is_function && !s.is_indirect);
+        let Some(symbol) = symbol else { continue };
+        let offset = checked(process, image, &name, symbol.address)?;
+        if !found.iter().any(|f| f.offset == offset) {
+            found.push(Free { path: process.path_in_root(&image.path), offset });
+        }
+    }
+    Ok(found)
 }
 
 /// Why a function is not probed.

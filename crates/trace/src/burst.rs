@@ -83,6 +83,16 @@ impl Bursts {
         let pid = self.pid();
         // Returns first: an entry without its return would leave a size behind.
         if let Some(multi) = probe.multi() {
+            // Before all: an end that is not seen makes what was seen look kept.
+            for frees in self.allocators.frees.chunk_by(|a, b| a.path == b.path) {
+                let places: Vec<Placement> = frees.iter().map(|f| (f.offset, 0)).collect();
+                let path = frees[0].path.as_path();
+                for places in places.chunks(keeper::MOST) {
+                    let link = self.keeper.on_many(multi.free(), (path, places), false, pid);
+                    self.links.push(link.map_err(|e| refusal("free", &e.to_string()))?);
+                }
+            }
+            self.samples.sees_ends = !self.allocators.frees.is_empty();
             for points in self.allocators.points.chunk_by(|a, b| a.path == b.path) {
                 let (entries, returns) = cookies(points);
                 let path = points[0].path.as_path();

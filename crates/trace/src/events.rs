@@ -24,6 +24,8 @@ pub enum Kind {
     Stopped,
     /// `ret` bytes were written to the file in memory behind descriptor `args[0]`.
     Write,
+    /// Memory that a burst saw given was given back: its address in `args[0]`.
+    Free,
 }
 
 /// One event.
@@ -192,6 +194,7 @@ fn kind(n: u32) -> Option<Kind> {
         7 => Kind::Alloc,
         8 => Kind::Stopped,
         9 => Kind::Write,
+        10 => Kind::Free,
         _ => return None,
     })
 }

@@ -28,8 +28,9 @@ pub struct Link(RawFd);
 pub struct Keeper {
     socket: OwnedFd,
     /// The other end and our own pidfd: the keeper's, in the table that both share.
-    _shared: [OwnedFd; 2],
-    pid: libc::pid_t,
+    shared: [OwnedFd; 2],
+    /// Several, since one that takes probes off waits: they answer to one socket.
+    pids: [libc::pid_t; KEEPERS],
     /// The kernel's number for uprobe events.
     kind: u32,
     /// Probes that are being taken off.
@@ -114,6 +115,8 @@ const AT_RETURN: u64 = 1;
 const SET_BPF: libc::c_ulong = 0x4004_2408;
 const CLOSE_ON_EXEC: libc::c_long = 8;
 const NOTHING: RawFd = -1;
+/// Links of one burst on one file: entries, returns, and what is given back.
+const KEEPERS: usize = 3;
 
 impl Keeper {
     /// Starts it.
@@ -135,20 +138,24 @@ impl Keeper {
         // One that was killed answers no more, and its end stays open in our table.
         set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))?;
         let us = pidfd_open(getpid(), PidfdFlags::empty())?;
-        // SAFETY: a copy of this thread alone, in memory of its own, that shares the table of open
-        // files. It makes system calls until its end: no allocation, no lock, no return.
-        let pid = unsafe {
-            let pid = libc::syscall(libc::SYS_clone, libc::CLONE_FILES, 0, 0, 0, 0);
-            if pid == 0 {
-                keep(theirs.as_raw_fd(), us.as_raw_fd());
+        let mut keeper =
+            Self { socket: ours, shared: [theirs, us], pids: [0; KEEPERS], kind, leaving: 0 };
+        for slot in 0..KEEPERS {
+            // SAFETY: a copy of this thread alone, in memory of its own, that shares the table of open
+            // files. It makes system calls until its end: no allocation, no lock, no return.
+            let pid = unsafe {
+                let pid = libc::syscall(libc::SYS_clone, libc::CLONE_FILES, 0, 0, 0, 0);
+                if pid == 0 {
+                    keep(keeper.shared[0].as_raw_fd(), keeper.shared[1].as_raw_fd());
+                }
+                pid
+            };
+            if pid < 0 {
+                return Err(io::Error::last_os_error());
             }
-            pid
-        };
-        if pid < 0 {
-            return Err(io::Error::last_os_error());
+            keeper.pids[slot] = pid as libc::pid_t;
         }
-        let pid = pid as libc::pid_t;
-        Ok(Self { socket: ours, _shared: [theirs, us], pid, kind, leaving: 0 })
+        Ok(keeper)
     }
 
     /// Puts a program at an offset of a file, for one process.
@@ -294,10 +301,12 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.wait_off();
-        // SAFETY: our own child, whose end is waited for at once. It holds no probe any more.
-        unsafe {
-            libc::kill(self.pid, libc::SIGKILL);
-            libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL);
+        for pid in self.pids.into_iter().filter(|pid| *pid > 0) {
+            // SAFETY: our own child, whose end is waited for at once. It holds no probe any more.
+            unsafe {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL);
+            }
         }
     }
 }
@@ -327,7 +336,7 @@ unsafe fn keep(socket: RawFd, parent: RawFd) -> ! {
                 socket,
                 ask.as_mut_ptr(),
                 size_of::<Ask>(),
-                0,
+                libc::MSG_DONTWAIT,
                 0,
                 0,
             );

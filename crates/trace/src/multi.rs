@@ -3,7 +3,7 @@
 //!
 //! To take a probe off, the kernel waits until nobody runs it any more, a tenth of a second. Probes of
 //! their own wait one after the other, so that the last of twenty is on for two seconds; those of one
-//! link go together, and wait once. The loader that Plumb uses cannot load a program for it, so the two
+//! link go together, and wait once. The loader that Plumb uses cannot load a program for it, so the
 //! programs are loaded here, with the maps that are there already.
 
 use std::io;
@@ -17,11 +17,12 @@ use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type};
 
 use crate::Error;
 
-/// The programs at functions' entries and returns.
+/// The programs at functions' entries and returns, and where memory is given back.
 #[derive(Debug)]
 pub struct Multi {
     entry: OwnedFd,
     leave: OwnedFd,
+    free: OwnedFd,
 }
 
 /// The maps of a loaded object by name, kept for programs that are loaded later.
@@ -40,7 +41,7 @@ pub fn maps_of(ebpf: &Ebpf) -> io::Result<Vec<(String, OwnedFd)>> {
 }
 
 impl Multi {
-    /// Loads both programs.
+    /// Loads the programs.
     ///
     /// # Errors
     /// A kernel that does not know such links.
@@ -63,12 +64,17 @@ impl Multi {
             load_program(&object, name, btf.as_ref().map(AsFd::as_fd))
                 .map_err(|e| Error::load(name, &e))
         };
-        Ok(Self { entry: load("asks")?, leave: load("gives")? })
+        Ok(Self { entry: load("asks")?, leave: load("gives")?, free: load("frees")? })
     }
 
     /// The program at functions' entries.
     pub fn entry(&self) -> BorrowedFd<'_> {
         self.entry.as_fd()
+    }
+
+    /// The program at the entries of functions that take memory back.
+    pub fn free(&self) -> BorrowedFd<'_> {
+        self.free.as_fd()
     }
 
     /// The program at their returns.

@@ -24,6 +24,8 @@ pub struct Kept {
     pub bytes: u64,
     /// Sampled allocations that are still in use.
     pub count: u64,
+    /// The sum of the squares of their bytes: how much one more or less of them would change.
+    pub squares: f64,
     /// The part of all sampled ones that is still in use, 0 to 1. Where it is small, what looks kept
     /// is mostly memory that was freed and given to somebody else, unseen.
     pub survival: f64,
@@ -55,6 +57,10 @@ pub struct Samples {
     span: Option<(u64, u64)>,
     /// For how long the bursts before this one saw allocations.
     watched_ns: u64,
+    /// What this burst saw begin.
+    births: Vec<(StackId, u64)>,
+    /// Whether what is given back is probed too.
+    pub sees_ends: bool,
 }
 
 /// Ends that were seen.
@@ -62,12 +68,20 @@ pub struct Samples {
 struct Dead {
     /// In the burst that had seen the beginning.
     at_once: u64,
-    /// In a later one.
-    later: u64,
+    /// In a later one, as it was given back.
+    back: u64,
+    /// In a later one, as its memory was given again.
+    again: u64,
+    /// Of those at once, the ones that had lived for [`MATURE_NS`].
+    mature: u64,
+    /// For how long all were watched beyond that age in the bursts that saw their beginnings.
+    watched_ns: u64,
 }
 
 /// A burst in which little was seen was on for so long at least, in nanoseconds.
 const LEAST_NS: u64 = crate::burst::BURST.as_nanos() as u64;
+/// What lives for so long is not of a moment, in nanoseconds.
+const MATURE_NS: u64 = 1_000_000;
 /// Samples kept; older ones go first.
 const MOST: usize = 200_000;
 
@@ -79,8 +93,21 @@ impl Samples {
 
     /// Another burst begins.
     pub fn begin(&mut self) {
-        self.watched_ns += self.span.take().map_or(0, |(first, last)| (last - first).max(LEAST_NS));
+        let (first, last) = self.span.take().unwrap_or_default();
+        if last > 0 {
+            self.watched_ns += (last - first).max(LEAST_NS);
+        }
+        for (stack, time_ns) in self.births.drain(..) {
+            let watched = last.saturating_sub(time_ns + MATURE_NS);
+            self.dead.entry(stack).or_default().watched_ns += watched;
+        }
         self.burst += 1;
+    }
+
+    /// The time between two bursts, in nanoseconds.
+    fn gap(&self) -> f64 {
+        let all = self.span.map_or(0, |(_, last)| last.saturating_sub(self.begun_ns));
+        all as f64 / f64::from(self.burst.max(1)) * (1.0 - self.watched())
     }
 
     /// The part of the time since the first burst in which probes were on, as what they saw tells: the
@@ -94,10 +121,10 @@ impl Samples {
     /// Memory was given at an address; `old` is what it replaces, 0 for nothing.
     pub fn given(&mut self, address: u64, bytes: u64, old: u64, stack: StackId, time_ns: u64) {
         if old != 0 {
-            self.freed(old);
+            self.given_back(old);
         }
         // Whatever was there before was freed while nobody looked.
-        self.freed(address);
+        self.ended(address, false);
         if self.tracked.len() >= MOST {
             self.drop_oldest();
         }
@@ -107,17 +134,27 @@ impl Samples {
         let (first, last) = self.span.unwrap_or((time_ns, time_ns));
         self.span = Some((first.min(time_ns), last.max(time_ns)));
         self.seen += 1;
+        self.births.push((stack, time_ns));
         self.tracked.insert(address, Sample { bytes, stack, time_ns, burst: self.burst });
     }
 
+    /// What was given at an address is given back.
+    pub fn given_back(&mut self, address: u64) {
+        self.ended(address, true);
+    }
+
     /// What was at an address is not there any more.
-    fn freed(&mut self, address: u64) {
+    fn ended(&mut self, address: u64, back: bool) {
         if let Some(was) = self.tracked.remove(&address) {
             let dead = self.dead.entry(was.stack).or_default();
-            if was.burst == self.burst {
-                dead.at_once += 1;
-            } else {
-                dead.later += 1;
+            match (was.burst == self.burst, back) {
+                (true, _) => {
+                    let now = self.span.map_or(0, |(_, last)| last);
+                    dead.at_once += 1;
+                    dead.mature += u64::from(now.saturating_sub(was.time_ns) > MATURE_NS);
+                }
+                (false, true) => dead.back += 1,
+                (false, false) => dead.again += 1,
             }
         }
     }
@@ -136,7 +173,8 @@ impl Samples {
     }
 
     /// By stack, what of the allocations seen before `until_ns` is still in use. For each end that was
-    /// seen in a later burst than its beginning, more happened while nobody looked.
+    /// seen in a later burst than its beginning, more happened while nobody looked: what is given back
+    /// is seen as often as bursts are on, and so is what is given again, which may be much later.
     pub fn kept(&self, until_ns: u64, fate: impl Fn(u64, &Sample) -> Fate) -> Vec<(StackId, Kept)> {
         let mut by = HashMap::<StackId, (Kept, u64)>::new();
         for (address, s) in self.tracked.iter().filter(|(_, s)| s.time_ns <= until_ns) {
@@ -147,17 +185,22 @@ impl Samples {
                         if kept.count == 0 { s.time_ns } else { kept.first_ns.min(s.time_ns) };
                     kept.count += 1;
                     kept.bytes += s.bytes;
+                    kept.squares += (s.bytes as f64).powi(2);
                 }
                 Fate::Freed => *freed += 1,
                 Fate::Mapped => {}
             }
         }
-        let unwatched = 1.0 / self.watched() - 1.0;
+        let (watched, gap) = (self.watched(), self.gap());
         let survival = |stack, kept: &Kept, freed: u64| {
             let dead = self.dead.get(&stack).copied().unwrap_or_default();
-            let alive = kept.count as f64 - dead.later as f64 * unwatched;
-            let all = kept.count + freed + dead.at_once + dead.later;
-            alive.max(0.0) / all.max(1) as f64
+            let later = dead.back + dead.again;
+            let ends = if self.sees_ends { dead.back } else { later } as f64 / watched;
+            let alive = ((kept.count + later) as f64 - ends).clamp(0.0, kept.count as f64);
+            // What dies within milliseconds mostly does so between the burst that saw it and the next.
+            let dies = dead.mature as f64 / dead.watched_ns.max(1) as f64;
+            let alive = alive * (-dies * gap).exp();
+            alive / (kept.count + freed + dead.at_once + later).max(1) as f64
         };
         by.into_iter()
             .map(|(stack, (k, freed))| (stack, Kept { survival: survival(stack, &k, freed), ..k }))
@@ -185,7 +228,16 @@ mod tests {
         let kept: HashMap<StackId, Kept> =
             samples.kept(1000, |_, _| Fate::InUse).into_iter().collect();
         assert_eq!(kept.get(&CACHE), None);
-        assert_eq!(kept[&LEAK], Kept { bytes: 101 * 64, count: 101, survival: 1.0, first_ns: 0 });
+        assert_eq!(
+            kept[&LEAK],
+            Kept {
+                bytes: 101 * 64,
+                count: 101,
+                squares: 101.0 * 64.0 * 64.0,
+                survival: 1.0,
+                first_ns: 0
+            }
+        );
     }
 
     #[test]
@@ -194,10 +246,16 @@ mod tests {
         samples.given(64, 10, 0, LEAK, 1);
         samples.given(128, 20, 64, LEAK, 2);
         samples.given(256, 5, 0, LEAK, 3);
-        samples.freed(256);
-        samples.freed(512);
+        samples.given_back(256);
+        samples.given_back(512);
         let kept = samples.kept(10, |_, _| Fate::InUse);
-        assert_eq!(kept, [(LEAK, Kept { bytes: 20, count: 1, survival: 1.0 / 3.0, first_ns: 2 })]);
+        assert_eq!(
+            kept,
+            [(
+                LEAK,
+                Kept { bytes: 20, count: 1, squares: 400.0, survival: 1.0 / 3.0, first_ns: 2 }
+            )]
+        );
         assert_eq!(samples.seen(), 3);
     }
 
@@ -222,6 +280,62 @@ mod tests {
         assert!(kept[&CACHE].count > 1000, "most look as if they were kept: {kept:?}");
         assert!(kept[&CACHE].survival < 0.01, "{kept:?}");
         assert!(kept[&LEAK].survival > 0.99, "{kept:?}");
+    }
+
+    /// An allocator that gives no freed memory again: only what is given back tells.
+    #[test]
+    fn what_is_given_back_tells_of_the_rest() {
+        const STEPS: usize = 100_000;
+        let (mut samples, mut random) = (Samples { sees_ends: true, ..Samples::default() }, 1u64);
+        let mut ends: Vec<Vec<u64>> = vec![Vec::new(); STEPS];
+        for step in 0..STEPS {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (address, time_ns) = (step as u64 * 64, step as u64 * 1_000_000);
+            if step % 1000 == 0 {
+                samples.begin();
+            }
+            // One burst in twenty of the time.
+            if step % 1000 < 50 {
+                samples.given(address, 64, 0, CACHE, time_ns);
+                samples.given((1 << 40) + address, 64, 0, LEAK, time_ns);
+                ends[step].iter().for_each(|address| samples.given_back(*address));
+            }
+            let end = step + 500 + (random >> 33) as usize % 4000;
+            if let Some(ends) = ends.get_mut(end) {
+                ends.push(address);
+            }
+        }
+        let kept: HashMap<StackId, Kept> =
+            samples.kept(u64::MAX, |_, _| Fate::InUse).into_iter().collect();
+        assert!(kept[&CACHE].count > 4000, "most look as if they were kept: {kept:?}");
+        assert!(kept[&CACHE].survival < 0.2, "{kept:?}");
+        assert!(kept[&LEAK].survival > 0.99, "{kept:?}");
+    }
+
+    /// What dies some milliseconds after its beginning does so when no burst sees it, yet some of it dies
+    /// within the burst; what dies at once says nothing of what is left.
+    #[test]
+    fn what_lives_for_milliseconds_is_not_kept() {
+        const TICK: u64 = 100_000;
+        let mut samples = Samples { sees_ends: true, ..Samples::default() };
+        for burst in 0..100u64 {
+            samples.begin();
+            for step in 0..50u64 {
+                let time_ns = burst * 150_000_000 + step * TICK;
+                let address = (burst * 1000 + step) * 64;
+                samples.given(address, 64, 0, CACHE, time_ns);
+                samples.given((1 << 40) + address, 64, 0, LEAK, time_ns);
+                samples.given((1 << 41) + address, 64, 0, LEAK, time_ns);
+                samples.given_back((1 << 41) + address);
+                if step >= 30 {
+                    samples.given_back(address - 30 * 64);
+                }
+            }
+        }
+        let kept: HashMap<StackId, Kept> =
+            samples.kept(u64::MAX, |_, _| Fate::InUse).into_iter().collect();
+        assert!(kept[&CACHE].count > 2000 && kept[&CACHE].survival < 0.01, "{kept:?}");
+        assert!(kept[&LEAK].survival > 0.49, "{kept:?}");
     }
 
     #[test]

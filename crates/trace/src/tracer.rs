@@ -167,6 +167,7 @@ impl Tracer {
             Kind::Exit => self.probe.forget(event.tgid),
             Kind::Fault => self.touch(event, stack),
             Kind::Alloc => self.allocated(event, stack),
+            Kind::Free => self.freed(event.args[0]),
             Kind::Write => self.wrote(event, stack),
             Kind::Stopped => self.release(event.tgid),
             _ => {}

@@ -26,6 +26,12 @@ impl Tracer {
         }
     }
 
+    pub(super) fn freed(&mut self, address: u64) {
+        if let Some(bursts) = &mut self.bursts {
+            bursts.samples_mut().given_back(address);
+        }
+    }
+
     /// Has malloc of a process probed in bursts from now on.
     ///
     /// # Errors
@@ -39,23 +45,28 @@ impl Tracer {
 
     /// One burst, if it is time: probes on, a few milliseconds, probes off.
     pub fn burst(&mut self) {
-        let Some(mut bursts) = self.bursts.take() else { return };
-        if bursts.is_off(&mut self.probe) {
-            if let Some(before) = self.burst_events.take() {
-                // Also those that came while the kernel took the probes off.
-                let calls = self.probe.counters().calls().saturating_sub(before);
-                let cost = CALL_COST * u32::try_from(calls).unwrap_or(u32::MAX);
-                self.next_burst = Instant::now() + (cost * BURST_SHARE).max(BURST_LEAST);
-            }
-            if Instant::now() >= self.next_burst {
-                self.burst_events = Some(self.probe.counters().calls());
-                if bursts.on(&mut self.probe).is_ok() {
-                    std::thread::sleep(BURST);
-                }
-                bursts.off();
-            }
+        let is_off = self.bursts.as_mut().is_some_and(|bursts| bursts.is_off(&mut self.probe));
+        if !is_off {
+            return;
         }
-        self.bursts = Some(bursts);
+        if let Some(before) = self.burst_events.take() {
+            // Also those that came while the kernel took the probes off.
+            let calls = self.probe.counters().calls().saturating_sub(before);
+            let cost = CALL_COST * u32::try_from(calls).unwrap_or(u32::MAX);
+            self.next_burst = Instant::now() + (cost * BURST_SHARE).max(BURST_LEAST);
+        }
+        if Instant::now() < self.next_burst {
+            return;
+        }
+        // What the last burst saw is its own, not the next one's.
+        self.pump(Duration::ZERO);
+        self.burst_events = Some(self.probe.counters().calls());
+        if let Some(bursts) = &mut self.bursts {
+            if bursts.on(&mut self.probe).is_ok() {
+                std::thread::sleep(BURST);
+            }
+            bursts.off();
+        }
     }
 
     /// Takes the last burst's probes off, for good.
