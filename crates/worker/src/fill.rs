@@ -8,8 +8,9 @@ use plumb_kv::Fill;
 use crate::driver::Command;
 use crate::error::Error;
 
-/// The lowest priority that is not a class of its own.
-const NICE: i32 = 19;
+/// A tenth of a core beside a busy engine: some seconds of growth, not a minute, which would look like a
+/// leak to whoever watches.
+const NICE: i32 = 10;
 
 /// Takes the rest of a pool's memory on a thread of its own. An instance whose memory is short ends,
 /// as it would have had it waited.

@@ -11,7 +11,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const PROMPT: usize = 256;
 const STEPS: usize = 8;
 
-/// Prefill and decode at lengths up to 8k, or the model's context.
+/// Prefill and decode at powers of two up to 8k, and where the model's context ends if that is sooner.
 pub fn run(options: &Options) -> Result<Value> {
     let models: Vec<Value> = options
         .models
@@ -22,7 +22,8 @@ pub fn run(options: &Options) -> Result<Value> {
             let mut lines = Vec::new();
             for start in (0..=most - PROMPT).step_by(PROMPT) {
                 let mut prefill = vec![session.extend(0, start, PROMPT)?];
-                if !start.is_power_of_two() || start < PROMPT {
+                let last = start + 2 * PROMPT > most;
+                if !last && (!start.is_power_of_two() || start < PROMPT) {
                     continue;
                 }
                 for _ in 1..options.repeat {

@@ -7,8 +7,8 @@
 //! cargo run --release -p plumb-engine --example bench -- profile --model FILE…
 //! ```
 //!
-//! `--json` prints JSON instead of a table, `--cpus 0,1` pins threads, the variable `PLUMB_KERNELS`
-//! (portable, avx2 or avx512) chooses kernels. Two limits are measured in the same run: multiply-accumulates of bytes in registers
+//! `--json` prints JSON instead of a table, `--cpus 0,1` pins threads, `--kv-type int8` keeps KV in
+//! bytes, the variable `PLUMB_KERNELS` (portable, avx2 or avx512) chooses kernels. Two limits are measured in the same run: multiply-accumulates of bytes in registers
 //! alone, and a sum over memory that is too big for the caches.
 
 mod context;

@@ -1,5 +1,6 @@
 //! The command line.
 
+use plumb_engine::KvType;
 use std::path::PathBuf;
 
 /// What to measure, and how.
@@ -16,6 +17,8 @@ pub struct Options {
     /// Steps of decoding.
     pub decode: usize,
     pub repeat: usize,
+    /// How the cache keeps K and V.
+    pub kv: KvType,
     /// llama.cpp's program of the same measurements.
     pub peer: Option<PathBuf>,
 }
@@ -33,6 +36,7 @@ impl Options {
             prefill: 512,
             decode: 64,
             repeat: 5,
+            kv: KvType::F16,
             peer: None,
         };
         while let Some(name) = arguments.next() {
@@ -51,6 +55,12 @@ impl Options {
                 "--prefill" => options.prefill = value.parse()?,
                 "--decode" => options.decode = value.parse()?,
                 "--repeat" => options.repeat = value.parse()?,
+                "--kv-type" => {
+                    options.kv = [KvType::F16, KvType::Int8]
+                        .into_iter()
+                        .find(|kv| kv.name() == value)
+                        .ok_or("--kv-type is f16 or int8")?;
+                }
                 "--peer" => options.peer = Some(value.into()),
                 _ => return Err(format!("unknown option {name}").into()),
             }

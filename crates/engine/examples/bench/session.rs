@@ -1,9 +1,7 @@
 //! Sequences that are prefilled and decoded, with a clock.
 
 use crate::options::Options;
-use plumb_engine::{
-    Engine, EngineOptions, KvType, LoadOptions, Model, PlanReport, Rows, Slice, sampling,
-};
+use plumb_engine::{Engine, EngineOptions, LoadOptions, Model, PlanReport, Rows, Slice, sampling};
 use plumb_kv::{Block, BlockId, Pool};
 use std::path::Path;
 use std::sync::Arc;
@@ -65,11 +63,12 @@ impl Session {
             max_seqs: sequences,
             max_context: tokens,
             cpus: options.cpus.clone(),
+            kv: options.kv,
             profile,
             ..EngineOptions::default()
         };
         let each = tokens.div_ceil(engine_options.block_tokens);
-        let shape = model.kv_shape(engine_options.block_tokens, KvType::F16);
+        let shape = model.kv_shape(engine_options.block_tokens, options.kv);
         let pool = Pool::new("bench", shape, each * sequences)?;
         let blocks = pool.allocate(each * sequences)?;
         let tables = blocks.chunks(each).map(|b| b.iter().map(Block::id).collect()).collect();
