@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use plumb_target::status::Status;
-use plumb_target::{Error, Map, Process};
+use plumb_target::{Error, Map, Process, Range};
 
 use crate::report::{Tracer, TracerKind};
 
@@ -19,20 +19,51 @@ pub(crate) fn find(
 ) -> Result<Vec<Tracer>, Error> {
     let status = process.status()?;
     let debuggers = debuggers(process, status.tracer);
-    let kind = if debuggers.is_empty() { TracerKind::Uprobe } else { TracerKind::Breakpoint };
+    let has_uprobes = maps.iter().any(|map| map.name == "[uprobes]");
+    let made_writable = match (breakpoints.is_empty(), has_uprobes, debuggers.is_empty()) {
+        (false, false, true) => made_writable(&fs::read(process.path("smaps")).unwrap_or_default()),
+        _ => Vec::new(),
+    };
+    let is_own =
+        |at: Option<u64>| at.is_some_and(|at| made_writable.iter().any(|r| r.contains(&at)));
+    let alone = debuggers.is_empty();
     let mut found: Vec<Tracer> = debuggers.into_iter().map(ptrace).collect();
-    if breakpoints.is_empty() && maps.iter().any(|map| map.name == "[uprobes]") {
+    if breakpoints.is_empty() && has_uprobes {
         found.push(Tracer::of(TracerKind::UprobesBefore));
     }
     found.extend(breakpoints.into_iter().map(|b| match b.kind {
-        // A debugger and a uprobe leave the same byte; a debugger that is there is the likelier.
-        TracerKind::Breakpoint => Tracer { kind, ..b },
+        // A debugger and a uprobe leave the same byte; a debugger that is there is the likelier, and
+        // neither of them makes the text writable as a program must that writes the byte itself.
+        TracerKind::Breakpoint if alone && !is_own(b.address) => {
+            Tracer { kind: TracerKind::Uprobe, ..b }
+        }
         _ => b,
     }));
     if status.seccomp != 0 {
         found.push(Tracer::of(TracerKind::Seccomp));
     }
     Ok(found)
+}
+
+/// The executable mappings that are or were writable, from `smaps`: the kernel counts the memory of a
+/// private mapping that was made writable from then on (flag `ac`).
+fn made_writable(smaps: &[u8]) -> Vec<Range> {
+    let text = String::from_utf8_lossy(smaps);
+    let mut here: Option<Range> = None;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            let has = |flag: &str| flags.split_whitespace().any(|f| f == flag);
+            found.extend(here.take().filter(|_| has("ex") && has("ac")));
+        } else if let Some((start, rest)) = line.split_once('-')
+            && let Some((end, _)) = rest.split_once(' ')
+            && let (Ok(start), Ok(end)) =
+                (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16))
+        {
+            here = Some(start..end);
+        }
+    }
+    found
 }
 
 fn debuggers(process: &Process, of_main: u32) -> BTreeSet<u32> {
@@ -47,4 +78,25 @@ fn debuggers(process: &Process, of_main: u32) -> BTreeSet<u32> {
 fn ptrace(pid: u32) -> Tracer {
     let name = Process::open(pid).and_then(|process| process.name()).ok();
     Tracer { name, pid: Some(pid), ..Tracer::of(TracerKind::Ptrace) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_was_made_writable_is_known() {
+        let text = b"\
+1000-2000 r-xp 00000000 fe:00 1 /lib/libc.so.6
+Rss:    4 kB
+VmFlags: rd ex mr mw me
+2000-3000 r-xp 00001000 fe:00 1 /lib/libc.so.6
+VmFlags: rd ex mr mw me ac
+3000-4000 rw-p 00002000 fe:00 1 /lib/libc.so.6
+VmFlags: rd wr mr mw me ac
+";
+        let found = made_writable(text);
+        assert_eq!((found.len(), found.first()), (1, Some(&(0x2000..0x3000))));
+        assert!(made_writable(b"\xff-1 - -\nVmFlags:").is_empty());
+    }
 }
