@@ -46,7 +46,8 @@ pub(super) struct Watched {
     still: Option<(f64, Observation)>,
     /// What is known of this moment.
     seen: Observation,
-    /// What was resident when it was sampled, and by how much that changed between the last two looks.
+    /// What was resident when it was sampled, before that when it was first looked at; and by how much
+    /// that changed between the last two looks.
     rss: f64,
     step: f64,
 }
@@ -92,6 +93,10 @@ impl Watched {
     pub fn count(&mut self, now: f64) -> Result<(), Error> {
         let seen = Observation::cheap(&self.process)?;
         self.step = (seen.rss - self.seen.rss).abs();
+        if self.looked == f64::MIN {
+            // What it came with is no movement.
+            self.rss = seen.rss;
+        }
         // What moves much may have become another program.
         if self.looked == f64::MIN || self.step > MOVED {
             self.history.set_name(self.process.name().unwrap_or_default());
@@ -150,5 +155,20 @@ impl Watched {
         self.still = (!self.seen.sampled).then(|| (now, self.seen.clone()));
         self.said = Some(line.clone());
         Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_only_looked_at_has_not_moved() {
+        let mut watched = Watched::new(Process::own(), 0.0);
+        watched.count(0.0).expect("it runs");
+        assert!(watched.seen.rss > MOVED && !watched.has_moved());
+        // Else the end of a watch would sample every child that was never worth it.
+        watched.seen.rss *= 3.0;
+        assert!(watched.has_moved());
     }
 }
