@@ -215,13 +215,15 @@ impl Watcher {
     }
 
     /// Samples in full as many of those that were just looked at as can be afforded: first what must be,
-    /// then what grows, then what moved, then whoever was not looked at for longest.
+    /// then what grows, then whoever was not looked at for longest; what moved comes twice as often.
     fn sample(&mut self, due: &[Process], now: f64, full: bool) {
         let roots = &self.roots;
         let mut order: Vec<(u8, f64, Process)> = Vec::new();
         for watched in due.iter().filter_map(|process| self.watched.get(process)) {
             let named = roots.contains(&watched.process);
+            // A memfd that is held by a descriptor moves no counter: what stands still has its turn, too.
             let age = now - watched.sampled;
+            let turn = if watched.has_moved() { 2.0 * age } else { age };
             let rank = match watched.has_moved() {
                 _ if watched.counters_only => continue,
                 _ if named && (full || !watched.was_sampled()) => 0,
@@ -229,10 +231,9 @@ impl Watcher {
                 _ if full => continue,
                 _ if watched.grows && age >= BETWEEN => 1,
                 _ if !named && now - watched.since < YOUNG => continue,
-                true => 2,
-                false => 3,
+                _ => 2,
             };
-            order.push((rank, -age, watched.process));
+            order.push((rank, -turn, watched.process));
         }
         order.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         for (rank, _, process) in order {
