@@ -58,6 +58,20 @@ impl Instance {
         healthy(&self.name, &self.url, &self.process);
     }
 
+    /// Waits until its KV pool has all its memory, which it takes beside the first requests.
+    pub fn wait_filled(&self) {
+        let smaps = format!("/proc/{}/smaps", self.process.pid());
+        wait_for("the pool is filled", READY, || {
+            let smaps = std::fs::read_to_string(&smaps).expect("it runs");
+            let mut pool = smaps.lines().skip_while(|line| !line.contains("kv-pool"));
+            let mut kib = |name| {
+                let line = pool.find_map(|line| line.strip_prefix(name))?;
+                line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+            };
+            (kib("Size:")? == kib("Rss:")?).then_some(())
+        });
+    }
+
     /// Starts it again with the same flags, after its end.
     pub fn restart(&mut self) {
         self.process = Process::plumb(&self.name, &self.args);

@@ -115,6 +115,7 @@ fn large_bodies_take_little_memory() {
     let worker = Instance::start("both", &models::smollm(), &["--kv-blocks", "520"]);
     let url = format!("{}/v1/completions", worker.url);
     let body = format!("{{\"prompt\":[{}1]}}", "1,".repeat(1_500_000));
+    worker.wait_filled();
     let before = peak_bytes(worker.process.pid());
     std::thread::scope(|scope| {
         for _ in 0..3 {
