@@ -60,15 +60,8 @@ impl Instance {
 
     /// Waits until its KV pool has all its memory, which it takes beside the first requests.
     pub fn wait_filled(&self) {
-        let smaps = format!("/proc/{}/smaps", self.process.pid());
         wait_for("the pool is filled", READY, || {
-            let smaps = std::fs::read_to_string(&smaps).expect("it runs");
-            let mut pool = smaps.lines().skip_while(|line| !line.contains("kv-pool"));
-            let mut kib = |name| {
-                let line = pool.find_map(|line| line.strip_prefix(name))?;
-                line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-            };
-            (kib("Size:")? == kib("Rss:")?).then_some(())
+            (self.metric("plumb_kv_pool_filled") == 1.0).then_some(())
         });
     }
 

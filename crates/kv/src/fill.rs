@@ -1,5 +1,6 @@
 //! Taking a pool's memory: the first of it at once, the rest while others already use it.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use crate::{Error, Pool};
@@ -32,6 +33,7 @@ impl Fill {
         while let Some(pool) = self.pool.upgrade() {
             let region = pool.region();
             if self.from >= region.len() {
+                pool.filled.store(true, Ordering::Relaxed);
                 break;
             }
             region.populate(self.from..self.from + PIECE)?;
@@ -63,8 +65,10 @@ mod tests {
         let blocks = pool.allocate(8).unwrap();
         assert!(blocks.iter().all(|block| block.id().0 < 8), "{blocks:?}");
         assert_eq!(pool.counts().free, 13);
+        assert!(!pool.is_filled());
         fill.run().unwrap();
         assert_eq!(filled(&pool), 21);
+        assert!(pool.is_filled());
     }
 
     #[test]

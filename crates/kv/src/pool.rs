@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use plumb_region::Region;
@@ -53,6 +54,7 @@ pub struct Pool {
     layer_offsets: Vec<usize>,
     block_bytes: usize,
     blocks: u32,
+    pub(crate) filled: AtomicBool,
     pub(crate) state: Mutex<State>,
 }
 
@@ -85,10 +87,18 @@ impl Pool {
         }
         let region = Region::create(name, bytes)?;
         let state = Mutex::new(State::new(count));
+        let filled = AtomicBool::new(false);
+        let blocks = count;
         let pool =
-            Arc::new(Self { region, shape, layer_offsets, block_bytes, blocks: count, state });
+            Arc::new(Self { region, shape, layer_offsets, block_bytes, blocks, filled, state });
         let fill = Fill::begin(&pool)?;
         Ok((pool, fill))
+    }
+
+    /// Whether it has all its memory.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        self.filled.load(Ordering::Relaxed)
     }
 
     /// The shape of its blocks.

@@ -17,6 +17,8 @@ use crate::plan::Plan;
 
 /// Long enough for a first start, in which the weights are repacked.
 const READY: Duration = Duration::from_secs(300);
+/// A pool of many gigabytes is not waited for any longer.
+const FILLED: Duration = Duration::from_secs(10);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// In bytes; an event carries a token or two.
 const LONGEST_EVENT: usize = 1 << 20;
@@ -68,6 +70,7 @@ pub(crate) async fn ask(plan: &Plan, echo: bool) -> Result<Outcome, Error> {
     let total_s = started.elapsed().as_secs_f64();
     let ttft_s = first.map_or(total_s, |at| (at - started).as_secs_f64());
     let after = pulled(&http, plan).await;
+    wait_until_filled(&http, plan).await;
     let pulled = after
         .into_iter()
         .map(|(transport, bytes)| {
@@ -108,6 +111,23 @@ fn all_up(page: &str, plan: &Plan) -> bool {
         let up = format!("plumb_router_up{{instance=\"{}\"}} 1", instance.url);
         page.lines().any(|line| line == up)
     })
+}
+
+/// Waits until every instance has all of its memory, so that what is told of it is what it will be.
+async fn wait_until_filled(http: &Http, plan: &Plan) {
+    let deadline = tokio::time::Instant::now() + FILLED;
+    for instance in &plan.instances {
+        let metrics = format!("{}/metrics", instance.url);
+        while tokio::time::Instant::now() < deadline
+            && !text(http, &metrics).await.is_ok_and(|page| is_filled(&page))
+        {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+}
+
+fn is_filled(page: &str) -> bool {
+    page.lines().any(|line| line.starts_with("plumb_kv_pool_filled 1"))
 }
 
 async fn text(http: &Http, url: &str) -> Result<String, Error> {
@@ -179,7 +199,7 @@ async fn read_stream(
 
 #[cfg(test)]
 mod tests {
-    use super::{all_up, pulled_line};
+    use super::{all_up, is_filled, pulled_line};
     use crate::plan::{Plan, Spec};
 
     #[test]
@@ -202,6 +222,12 @@ mod tests {
         };
         assert!(all_up(&page(1, 1), &plan));
         assert!(!all_up(&page(0, 1), &plan) && !all_up(&page(1, 0), &plan) && !all_up("", &plan));
+    }
+
+    #[test]
+    fn a_pool_is_filled_when_its_page_says_so() {
+        assert!(is_filled("# TYPE plumb_kv_pool_filled gauge\nplumb_kv_pool_filled 1.0\n"));
+        assert!(!is_filled("# TYPE plumb_kv_pool_filled gauge\nplumb_kv_pool_filled 0.0\n"));
     }
 
     #[test]

@@ -63,6 +63,11 @@ impl Scrape<'_> {
             "state",
             &states,
         )?;
+        self.gauge(
+            "plumb_kv_pool_filled",
+            "1 once the KV pool has all its memory, which is taken beside the first requests",
+            f64::from(u8::from(instance.pool.is_filled())),
+        )?;
         let all = counts.free + counts.cached + counts.used;
         self.gauge(
             "vllm:kv_cache_usage_perc",
