@@ -91,8 +91,6 @@ pub struct Allocators {
     pub frees: Vec<Free>,
     /// The text that they are in.
     pub text: Vec<Range<u64>>,
-    /// The files' names, for people.
-    pub names: Vec<String>,
     /// Whether all of it is glibc's malloc, whose chunks tell whether they are in use.
     pub glibc: bool,
 }
@@ -101,8 +99,8 @@ pub struct Allocators {
 pub const GUARDS: usize = 4;
 /// Bytes compared with the file before a function is probed.
 const COMPARED: usize = 64;
-/// Allocators that stand in for libc's.
-const STAND_INS: [&str; 3] = ["libjemalloc", "libmimalloc", "libtcmalloc"];
+/// How the libraries of allocators that stand in for libc's begin.
+pub const STAND_INS: [&str; 3] = ["libjemalloc", "libmimalloc", "libtcmalloc"];
 /// What the functions are called behind these when they are linked into a program.
 const PREFIXES: [&str; 5] = ["", "_rjem_", "je_", "mi_", "tc_"];
 
@@ -185,7 +183,6 @@ pub fn find(process: &Process) -> Result<Allocators, Error> {
             }
             found.points.extend(points);
             found.text.push(image.range.clone());
-            found.names.push(image.name());
         }
         Ok(_) => {}
         Err(why) => last = Some(why),

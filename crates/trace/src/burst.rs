@@ -11,7 +11,8 @@ use plumb_target::{Memory, Process, ReadMemory};
 use crate::Error;
 use crate::account::StackId;
 use crate::allocators::{self, Allocators, Point, refusal};
-use crate::keeper::{self, Keeper, Link, Placement};
+use crate::keeper::{Keeper, Link, Placement};
+use crate::multi::Multi;
 use crate::probe::Probe;
 use crate::samples::{Fate, Kept, Sample, Samples};
 
@@ -83,29 +84,7 @@ impl Bursts {
         let pid = self.pid();
         // Returns first: an entry without its return would leave a size behind.
         if let Some(multi) = probe.multi() {
-            // Before all: an end that is not seen makes what was seen look kept.
-            for frees in self.allocators.frees.chunk_by(|a, b| a.path == b.path) {
-                let places: Vec<Placement> = frees.iter().map(|f| (f.offset, 0)).collect();
-                let path = frees[0].path.as_path();
-                for places in places.chunks(keeper::MOST) {
-                    let link = self.keeper.on_many(multi.free(), (path, places), false, pid);
-                    self.links.push(link.map_err(|e| refusal("free", &e.to_string()))?);
-                }
-            }
-            self.samples.sees_ends = !self.allocators.frees.is_empty();
-            for points in self.allocators.points.chunk_by(|a, b| a.path == b.path) {
-                let (entries, returns) = cookies(points);
-                let path = points[0].path.as_path();
-                for (program, places, at_return) in
-                    [(multi.leave(), &returns, true), (multi.entry(), &entries, false)]
-                {
-                    for places in places.chunks(keeper::MOST) {
-                        let link = self.keeper.on_many(program, (path, places), at_return, pid);
-                        self.links.push(link.map_err(|e| refusal("malloc", &e.to_string()))?);
-                    }
-                }
-            }
-            return Ok(());
+            return self.place_together(multi, pid);
         }
         let programs = self.allocators.points.iter().flat_map(|p| {
             let entry = p.entry.map(|ask| (ask.program(), false, p));
@@ -116,6 +95,29 @@ impl Bursts {
             let place = (point.path.as_path(), point.offset);
             let link = self.keeper.on(program.as_fd(), place, at_return, pid);
             self.links.push(link.map_err(|e| refusal(name, &e.to_string()))?);
+        }
+        Ok(())
+    }
+
+    fn place_together(&mut self, multi: &Multi, pid: u32) -> Result<(), Error> {
+        let (keeper, links) = (&mut self.keeper, &mut self.links);
+        // Before all: an end that is not seen makes what was seen look kept.
+        for frees in self.allocators.frees.chunk_by(|a, b| a.path == b.path) {
+            let places: Vec<Placement> = frees.iter().map(|f| (f.offset, 0)).collect();
+            let at = (frees[0].path.as_path(), places.as_slice());
+            let on = keeper.on_many(multi.free(), at, false, pid, links);
+            on.map_err(|e| refusal("free", &e.to_string()))?;
+        }
+        self.samples.sees_ends = !self.allocators.frees.is_empty();
+        for points in self.allocators.points.chunk_by(|a, b| a.path == b.path) {
+            let (entries, returns) = cookies(points);
+            let path = points[0].path.as_path();
+            for (program, places, at_return) in
+                [(multi.leave(), &returns, true), (multi.entry(), &entries, false)]
+            {
+                let on = keeper.on_many(program, (path, places), at_return, pid, links);
+                on.map_err(|e| refusal("malloc", &e.to_string()))?;
+            }
         }
         Ok(())
     }
@@ -149,11 +151,6 @@ impl Bursts {
     /// Whether the target changed its text, so that nothing is probed any more.
     pub fn is_refused(&self) -> bool {
         self.refused
-    }
-
-    /// What is probed, for people.
-    pub fn names(&self) -> &[String] {
-        &self.allocators.names
     }
 
     /// What was seen.

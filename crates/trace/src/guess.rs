@@ -120,6 +120,18 @@ mod tests {
         }
     }
 
+    fn stack_of(bytes: &[u8]) -> RawStack<'_> {
+        RawStack {
+            ip: 0,
+            sp: 0x1000,
+            bp: 0,
+            python_hash: 0,
+            python: Vec::new(),
+            returns: Vec::new(),
+            bytes,
+        }
+    }
+
     #[test]
     fn calls_are_recognised_by_their_end() {
         let found: Vec<_> = (1..=6).map(|n| call_before(TEXT + n * 16, &Code)).collect();
@@ -132,15 +144,7 @@ mod tests {
     fn the_nearest_call_that_can_have_led_here_is_the_callers() {
         let words = [7, TEXT + 80, TEXT + 16, TEXT + 32];
         let bytes: Vec<u8> = words.iter().flat_map(|w: &u64| w.to_le_bytes()).collect();
-        let stack = RawStack {
-            ip: 0,
-            sp: 0x1000,
-            bp: 0,
-            python_hash: 0,
-            python: Vec::new(),
-            returns: Vec::new(),
-            bytes: &bytes,
-        };
+        let stack = stack_of(&bytes);
         let knows = |at: u64| (TEXT..TEXT + 4096).contains(&at);
         let slot = |pc| return_slot(&stack, pc, 0x1000, knows, knows, &Code);
         assert_eq!(slot(TEXT + 4), Some(0x1010));
@@ -153,15 +157,7 @@ mod tests {
         let mut words = [0u64; 32];
         (words[15], words[20], words[21], words[23]) = (5, 0x7000_0000, TEXT, 0x2b_0000_0033);
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-        let mut stack = RawStack {
-            ip: 0,
-            sp: 0x1000,
-            bp: 0,
-            python_hash: 0,
-            python: Vec::new(),
-            returns: Vec::new(),
-            bytes: &bytes,
-        };
+        let mut stack = stack_of(&bytes);
         let found = Registers { ip: TEXT, sp: 0x7000_0000, bp: 5 };
         assert_eq!(interrupted(&stack, 0x1000), Some(found));
         stack.bytes = &bytes[8..];

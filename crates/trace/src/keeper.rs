@@ -69,7 +69,7 @@ impl Many {
 pub type Placement = (u64, u64);
 
 /// Functions probed by one link.
-pub const MOST: usize = 64;
+const MOST: usize = 64;
 
 /// `union bpf_attr` of `BPF_LINK_CREATE` for `BPF_TRACE_UPROBE_MULTI` (linux/bpf.h).
 #[repr(C)]
@@ -179,26 +179,28 @@ impl Keeper {
         self.put(program, path, pid, event, Many::NONE)
     }
 
-    /// Puts a program at many functions of a file, each offset with its cookie, for one process.
+    /// Puts a program at many functions of a file, each offset with its cookie, for one process; what is
+    /// on is added to `links`, also before a failure.
     ///
     /// # Errors
-    /// The kernel's refusal, or more than [`MOST`]; nothing is left on then.
+    /// The kernel's refusal.
     pub fn on_many(
         &mut self,
         program: BorrowedFd<'_>,
         (path, places): (&Path, &[Placement]),
         at_return: bool,
         pid: u32,
-    ) -> io::Result<Link> {
+        links: &mut Vec<Link>,
+    ) -> io::Result<()> {
         let flags = if at_return { MANY_AT_RETURN } else { 0 };
-        let mut many = Many { count: places.len() as u32, flags, ..Many::NONE };
-        if places.is_empty() || places.len() > MOST {
-            return Err(io::ErrorKind::InvalidInput.into());
+        for places in places.chunks(MOST) {
+            let mut many = Many { count: places.len() as u32, flags, ..Many::NONE };
+            for (slot, (offset, cookie)) in places.iter().enumerate() {
+                (many.offsets[slot], many.cookies[slot]) = (*offset, *cookie);
+            }
+            links.push(self.put(program, path, pid, Event::default(), many)?);
         }
-        for (slot, (offset, cookie)) in places.iter().enumerate() {
-            (many.offsets[slot], many.cookies[slot]) = (*offset, *cookie);
-        }
-        self.put(program, path, pid, Event::default(), many)
+        Ok(())
     }
 
     fn put(

@@ -8,11 +8,12 @@
 //! object. What they send is read by [`events`] and replayed by [`account`] on [`intervals`], which
 //! are pure: so the accounting is tested against a page-by-page model without a kernel. A stack is
 //! copied the first time it is seen, unwound by [`unwind`] with the modules' own tables
-//! ([`modules`], [`elf`]; [`guess`] where there are none), and from then on named in the kernel by a hash of its return addresses.
+//! ([`modules`], [`elf`]; [`guess`] where there are none), and from then on named in the kernel by a
+//! hash of its return addresses.
 //! [`symbols`] gives names, [`python`] the frames of the interpreter, [`resident`] asks the kernel
 //! which pages of what is still mapped are there. [`burst`] probes the allocator that [`allocators`]
-//! found for milliseconds at a time, `keeper` switches the probes so that they go when we are killed, `multi` loads programs for all at once, and
-//! [`samples`] keeps what was seen. [`tracer`] is all of it, for one process tree.
+//! found for milliseconds at a time, `keeper` switches the probes so that they go when we are killed,
+//! `multi` loads programs for all at once, and [`samples`] keeps what was seen. [`tracer`] is all of it, for one process tree.
 
 pub mod account;
 pub mod allocators;

@@ -12,7 +12,8 @@ use super::watch::judgement;
 pub struct Changes(BTreeMap<u32, (Option<bool>, Option<String>)>);
 
 impl Changes {
-    /// Says on standard error what changed, and forgets who is not `alive`. Nobody needs to hear that it is too early to tell.
+    /// Says on standard error what changed, and forgets who is not `alive`. Nobody needs to hear that
+    /// it is too early to tell.
     pub fn tell(&mut self, lines: &[Line], alive: impl Fn(u32) -> bool) {
         for line in lines {
             let now = (line.verdict.leak, line.verdict.layer.clone());

@@ -81,11 +81,6 @@ impl Tracer {
         self.bursts.as_ref().map(|b| b.samples().seen())
     }
 
-    /// Whose functions are probed.
-    pub fn burst_names(&self) -> &[String] {
-        self.bursts.as_ref().map_or(&[], Bursts::names)
-    }
-
     /// Whether the target made probed text writable, so that probing ended.
     pub fn burst_refused(&self) -> bool {
         self.bursts.as_ref().is_some_and(Bursts::is_refused)
