@@ -1,9 +1,8 @@
 //! Which frames are an allocator's own.
 
+use plumb_trace::allocators::STAND_INS;
 use plumb_trace::{Frame, Holding, Tracer};
 
-/// Those whose ranges the ledger may not recognise: what they map is theirs by the stack alone.
-const LIBRARIES: [&str; 3] = ["libjemalloc", "libmimalloc", "libtcmalloc"];
 /// How their functions begin where they are linked in.
 const PREFIXES: [&str; 6] = ["mi_", "_mi_", "je_", "_rjem_", "tc_", "tcmalloc::"];
 /// What any allocator is called by.
@@ -20,12 +19,13 @@ const CALLS: [&str; 10] = [
     "_int_malloc",
 ];
 
-/// Whether memory was taken by an allocator that stands in for libc's.
+/// Whether memory was taken by an allocator that stands in for libc's: the ledger may not recognise its
+/// ranges, and what it maps is its own by the stack alone.
 pub fn stands_in(frames: &[Frame]) -> bool {
     frames.iter().any(|f| {
         let module = f.module.as_deref().and_then(|m| m.rsplit('/').next()).unwrap_or_default();
         let function = f.function.as_deref().unwrap_or_default();
-        LIBRARIES.iter().any(|l| module.starts_with(l))
+        STAND_INS.iter().any(|l| module.starts_with(l))
             || PREFIXES.iter().any(|p| function.starts_with(p))
     })
 }

@@ -1,10 +1,41 @@
 //! What the hunt itself costs.
 
+use std::time::{Duration, Instant};
+
 use plumb_target::Process;
 use rustix::time::{ClockId, clock_gettime};
 
+/// What a hunt took since it began.
+#[derive(Debug)]
+pub struct Meter {
+    started: Instant,
+    cpu_s: f64,
+}
+
+impl Meter {
+    /// It begins.
+    pub fn start() -> Self {
+        Self { started: Instant::now(), cpu_s: cpu_seconds() }
+    }
+
+    /// Time.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Processor seconds.
+    pub fn cpu_s(&self) -> f64 {
+        cpu_seconds() - self.cpu_s
+    }
+
+    /// Processor seconds a second.
+    pub fn cores(&self) -> f64 {
+        self.cpu_s() / self.elapsed().as_secs_f64().max(1e-3)
+    }
+}
+
 /// Processor seconds of this process so far.
-pub fn cpu_seconds() -> f64 {
+fn cpu_seconds() -> f64 {
     let t = clock_gettime(ClockId::ProcessCPUTime);
     t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
 }

@@ -61,6 +61,11 @@ impl Growth {
         }
     }
 
+    /// The processes that still run, of those that were looked at.
+    pub fn alive(&self) -> impl Iterator<Item = Process> + '_ {
+        self.watcher.alive()
+    }
+
     /// Looks a last time and gives the verdict on the process that is worst off. `None` where no
     /// process could ever be seen.
     pub fn finish(&mut self) -> Option<Verdict> {

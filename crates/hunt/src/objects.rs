@@ -1,10 +1,14 @@
 //! Which Python objects became more: two censuses, and the growth between them.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use plumb_target::Process;
 use plumb_trace::python::census::{self, Census};
 use serde::Serialize;
+
+use crate::growth::Growth;
+use crate::run::Floor;
 
 /// What became of the objects of one type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,9 +39,17 @@ pub struct Objects {
     pub types: Vec<TypeGrowth>,
 }
 
+/// The first census of each Python process that grew.
+#[derive(Debug, Default)]
+pub struct Censuses {
+    first: Vec<First>,
+    /// Processes that run no Python.
+    not_python: HashSet<u32>,
+}
+
 /// A first census, to compare a later one with.
 #[derive(Debug)]
-pub struct First {
+struct First {
     process: Process,
     at: Instant,
     census: Census,
@@ -47,21 +59,57 @@ pub struct First {
 const TIME: Duration = Duration::from_secs(2);
 /// Types told.
 const MOST: usize = 20;
+/// Processes whose objects are counted.
+const MOST_PROCESSES: usize = 8;
+
+impl Censuses {
+    /// Counts the objects of a process whose private memory grew, or of any where `floor` says so.
+    pub fn look(
+        &mut self,
+        floor: Option<Floor>,
+        growth: &Growth,
+        alive: impl IntoIterator<Item = Process>,
+    ) {
+        let wanted = floor.is_none_or(|f| f == Floor::Python);
+        if !wanted || self.first.len() >= MOST_PROCESSES {
+            return;
+        }
+        let least = if floor.is_some() { 0 } else { 1 << 20 };
+        for process in alive {
+            let pid = process.pid();
+            let is_counted = self.first.iter().any(|first| first.process.pid() == pid);
+            if growth.grown_private_of(pid) < least || is_counted || self.not_python.contains(&pid)
+            {
+                continue;
+            }
+            // One at each look, so that no look takes long.
+            match First::take(&process) {
+                Some(first) => return self.first.push(first),
+                None => _ = self.not_python.insert(pid),
+            }
+        }
+    }
+
+    /// Whether none was taken.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    /// What became of a process's objects. `None` where they were not counted, or it is gone.
+    pub fn compare(&self, pid: u32) -> Option<Objects> {
+        self.first.iter().find(|first| first.process.pid() == pid)?.compare()
+    }
+}
 
 impl First {
     /// Counts the objects of a process. `None` where it runs no Python that can be read.
-    pub fn take(process: &Process) -> Option<Self> {
+    fn take(process: &Process) -> Option<Self> {
         let census = census::take(process, Instant::now() + TIME)?;
         Some(Self { process: *process, at: Instant::now(), census })
     }
 
-    /// The process.
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
-    }
-
     /// Counts again. `None` where the process is gone.
-    pub fn compare(&self) -> Option<Objects> {
+    fn compare(&self) -> Option<Objects> {
         let now = census::take(&self.process, Instant::now() + TIME)?;
         let growth = |now: u64, before: u64| now.cast_signed().saturating_sub(before.cast_signed());
         let mut types: Vec<TypeGrowth> = now
@@ -82,7 +130,7 @@ impl First {
         types.truncate(MOST);
         let seconds = self.at.elapsed().as_secs_f64();
         Some(Objects {
-            pid: self.pid(),
+            pid: self.process.pid(),
             seconds,
             one_in: now.one_in.max(self.census.one_in),
             types,

@@ -1,6 +1,5 @@
 //! One hunt from attach to report.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,9 +8,10 @@ use plumb_target::Process;
 use plumb_trace::account::Backing;
 use plumb_trace::{Holding, Tracer};
 
+use crate::cost::Meter;
 use crate::culprits;
 use crate::growth::{Growth, Verdict};
-use crate::objects::First;
+use crate::objects::Censuses;
 use crate::report::{Cost, Report};
 use crate::{Error, Table, allocators, cost, untraced};
 
@@ -61,9 +61,7 @@ pub struct Progress {
 /// How often the ring is emptied: fewer wake-ups are cheaper, and the ring holds seconds.
 const PUMP: Duration = Duration::from_millis(100);
 /// How often layers are looked at.
-const LOOK: Duration = Duration::from_secs(1);
-/// Processes whose objects are counted.
-const CENSUSES: usize = 8;
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
 /// Looking at residency costs at most one part in this of the time.
 const BUDGET: u32 = 40;
 
@@ -80,38 +78,36 @@ pub fn run(
     attached: impl FnOnce(),
     mut tell: impl FnMut(Progress),
 ) -> Result<Report, Error> {
-    let started = Instant::now();
-    let cpu = cost::cpu_seconds();
+    let meter = Meter::start();
     let tracer = match Tracer::attach(&options.roots, options.children) {
         Ok(tracer) => tracer,
         // What this user or this kernel does not allow takes the stacks away, not the rest.
         Err(why) if why.is_refusal() => {
-            return untraced::run(options, why.to_string(), stop, attached, tell);
+            return untraced::run(options, why.to_string(), meter, stop, attached, tell);
         }
         Err(error) => return Err(error.into()),
     };
     // Beside the trace: while it runs, the ring of the first, whole stacks must be emptied.
     let root = options.roots.first().map(Process::pid);
     let hooks = std::thread::spawn(move || root.and_then(scan));
+    let started = Instant::now();
     let mut hunt = Hunt {
         tracer,
         growth: Growth::new(options.roots.clone(), options.children),
-        started,
-        cpu,
+        meter,
         next_look: started,
         next_sample: started,
         next_fates: started,
         hooks,
         no_bursts: None,
-        objects: Vec::new(),
-        not_python: HashSet::new(),
+        objects: Censuses::default(),
         floor: options.floor,
     };
     attached();
     hunt.tracer.pump(PUMP);
     hunt.look();
-    while started.elapsed() < options.time && !stop.load(Ordering::Relaxed) {
-        let left = options.time.saturating_sub(started.elapsed());
+    while hunt.meter.elapsed() < options.time && !stop.load(Ordering::Relaxed) {
+        let left = options.time.saturating_sub(hunt.meter.elapsed());
         hunt.tracer.pump(PUMP.min(left));
         hunt.tracer.burst();
         if Instant::now() >= hunt.next_look {
@@ -137,8 +133,7 @@ pub(crate) fn scan(pid: u32) -> Option<serde_json::Value> {
 struct Hunt {
     tracer: Tracer,
     growth: Growth,
-    started: Instant,
-    cpu: f64,
+    meter: Meter,
     next_look: Instant,
     next_sample: Instant,
     next_fates: Instant,
@@ -147,10 +142,7 @@ struct Hunt {
     /// Why malloc cannot be probed.
     no_bursts: Option<String>,
     floor: Option<Floor>,
-    /// The first census of each Python process that grew.
-    objects: Vec<First>,
-    /// Processes that run no Python.
-    not_python: HashSet<u32>,
+    objects: Censuses,
 }
 
 impl Hunt {
@@ -170,7 +162,7 @@ impl Hunt {
         }
         self.touch_when_needed();
         self.burst_when_needed();
-        self.count_when_needed();
+        self.objects.look(self.floor, &self.growth, self.tracer.alive());
         self.next_look = Instant::now() + LOOK;
     }
 
@@ -184,30 +176,6 @@ impl Hunt {
         if wanted && (pinned || grown.saturating_sub(held) > (grown / 10).max(1 << 20)) {
             // A refusal leaves the older ranges without touchers, which the report shows.
             self.tracer.sample_faults().ok();
-        }
-    }
-
-    /// Private memory that grows in a process that runs Python: count its objects.
-    fn count_when_needed(&mut self) {
-        let wanted = self.floor.is_none_or(|f| f == Floor::Python);
-        if !wanted || self.objects.len() >= CENSUSES {
-            return;
-        }
-        let least = if self.floor.is_some() { 0 } else { 1 << 20 };
-        for process in self.tracer.alive() {
-            let pid = process.pid();
-            let is_counted = self.objects.iter().any(|first| first.pid() == pid);
-            if self.growth.grown_private_of(pid) < least
-                || is_counted
-                || self.not_python.contains(&pid)
-            {
-                continue;
-            }
-            // One at each look, so that no look takes long.
-            match First::take(&process) {
-                Some(first) => return self.objects.push(first),
-                None => _ = self.not_python.insert(pid),
-            }
         }
     }
 
@@ -266,11 +234,11 @@ impl Hunt {
     fn progress(&self, time: Duration) -> Progress {
         let counters = self.tracer.counters();
         Progress {
-            left_s: time.saturating_sub(self.started.elapsed()).as_secs_f64(),
+            left_s: time.saturating_sub(self.meter.elapsed()).as_secs_f64(),
             floor: self.floor(),
             events: counters.events,
             lost: counters.lost,
-            cores: self.cores(),
+            cores: self.meter.cores(),
         }
     }
 
@@ -288,19 +256,14 @@ impl Hunt {
         floors.join(", ")
     }
 
-    fn cores(&self) -> f64 {
-        (cost::cpu_seconds() - self.cpu) / self.started.elapsed().as_secs_f64().max(1e-3)
-    }
-
     fn report(mut self, table: &Table) -> Result<Report, Error> {
-        let seconds = self.started.elapsed().as_secs_f64();
-        let (cpu_s, cores) = (cost::cpu_seconds() - self.cpu, self.cores());
+        let seconds = self.meter.elapsed().as_secs_f64();
+        let (cpu_s, cores) = (self.meter.cpu_s(), self.meter.cores());
         let mut verdict = self.growth.finish().ok_or(Error::NothingSeen)?;
         self.name_heap(&mut verdict);
         let culprits = culprits::name(&mut self.tracer, &verdict, cost::monotonic_ns());
         let counters = self.tracer.counters();
-        let objects = self.objects.iter().find(|first| first.pid() == verdict.pid);
-        let python = objects.and_then(First::compare);
+        let python = self.objects.compare(verdict.pid);
         let refused = self.tracer.burst_refused();
         let refused = refused.then(|| "the target makes its malloc's text writable".to_owned());
         // A scan that panicked is as one that could not be made.
