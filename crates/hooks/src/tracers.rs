@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use plumb_target::status::Status;
-use plumb_target::{Error, Map, Process, Range};
+use plumb_target::{Error, Map, Process, Range, maps};
 
 use crate::report::{Tracer, TracerKind};
 
@@ -48,19 +48,14 @@ pub(crate) fn find(
 /// The executable mappings that are or were writable, from `smaps`: the kernel counts the memory of a
 /// private mapping that was made writable from then on (flag `ac`).
 fn made_writable(smaps: &[u8]) -> Vec<Range> {
-    let text = String::from_utf8_lossy(smaps);
     let mut here: Option<Range> = None;
     let mut found = Vec::new();
-    for line in text.lines() {
-        if let Some(flags) = line.strip_prefix("VmFlags:") {
-            let has = |flag: &str| flags.split_whitespace().any(|f| f == flag);
-            found.extend(here.take().filter(|_| has("ex") && has("ac")));
-        } else if let Some((start, rest)) = line.split_once('-')
-            && let Some((end, _)) = rest.split_once(' ')
-            && let (Ok(start), Ok(end)) =
-                (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16))
-        {
-            here = Some(start..end);
+    for line in smaps.split(|byte| *byte == b'\n') {
+        if let Some(flags) = line.strip_prefix(b"VmFlags:") {
+            let has = |flag: &[u8]| flags.split(u8::is_ascii_whitespace).any(|f| f == flag);
+            found.extend(here.take().filter(|_| has(b"ex") && has(b"ac")));
+        } else if let Ok([map]) = maps::parse(line).as_deref() {
+            here = Some(map.range());
         }
     }
     found

@@ -54,20 +54,24 @@ fn a_layer_that_was_looked_at_three_times_is_charged_with_its_share() {
 
 /// A process whose shared memory grows by 1 MB/s within what it may come to.
 fn watch_shared(bound: impl Fn(f64) -> f64) -> Line {
-    let mut history = History::new(7);
-    for time in (0..=80).map(f64::from) {
+    watched(80, |time| {
         let rss = 20.0 * MB + MB * time;
-        history.observe(
-            time,
-            &Observation {
-                rss,
-                counters: [(Counter::Shared, rss)].into(),
-                sampled: true,
-                layers: [("shared".to_owned(), rss)].into(),
-                shared_bound: Some(bound(time) * MB),
-                ..Observation::default()
-            },
-        );
+        Observation {
+            rss,
+            counters: [(Counter::Shared, rss)].into(),
+            sampled: true,
+            layers: [("shared".to_owned(), rss)].into(),
+            shared_bound: Some(bound(time) * MB),
+            ..Observation::default()
+        }
+    })
+}
+
+/// The last line of a watch that saw this, every second.
+fn watched(seconds: u32, look: impl Fn(f64) -> Observation) -> Line {
+    let mut history = History::new(7);
+    for time in (0..=seconds).map(f64::from) {
+        history.observe(time, &look(time));
     }
     history.line(|| None, false)
 }
@@ -93,23 +97,18 @@ fn watch_jvm(
     rss: impl Fn(f64) -> f64,
     old: impl Fn(f64) -> (f64, u64),
 ) -> Line {
-    let mut history = History::new(7);
-    for time in (0..=seconds).map(f64::from) {
+    watched(seconds, |time| {
         let (rss, (used, collections)) = (rss(time) * MB, old(time));
-        history.observe(
-            time,
-            &Observation {
-                rss,
-                counters: [(Counter::Anonymous, rss)].into(),
-                sampled: true,
-                layers: [("anonymous".to_owned(), rss)].into(),
-                java_heap: Some(java(used, collections, capacity)),
-                collected: true,
-                ..Observation::default()
-            },
-        );
-    }
-    history.line(|| None, false)
+        Observation {
+            rss,
+            counters: [(Counter::Anonymous, rss)].into(),
+            sampled: true,
+            layers: [("anonymous".to_owned(), rss)].into(),
+            java_heap: Some(java(used, collections, capacity)),
+            collected: true,
+            ..Observation::default()
+        }
+    })
 }
 
 #[test]

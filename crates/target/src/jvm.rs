@@ -2,6 +2,8 @@
 //! collection (`hotspot/share/runtime/perfMemory.hpp`, which `jstat` reads). A JVM that was started with
 //! `-XX:-UsePerfData` has none.
 
+use memchr::memmem;
+
 use crate::{Map, ReadMemory};
 
 /// A heap with generations: what survives collections ends in the old one.
@@ -25,9 +27,8 @@ const LITTLE_ENDIAN: u8 = 1;
 /// What the JVM with these mappings says of its heap; `None` where it says nothing, or
 /// nothing that is understood: collectors without generations have no old one.
 pub fn java_heap(memory: &impl ReadMemory, maps: &[Map]) -> Option<JavaHeap> {
-    let map = maps
-        .iter()
-        .find(|map| map.name.as_encoded_bytes().windows(12).any(|part| part == b"/hsperfdata_"))?;
+    let is_its = |map: &&Map| memmem::find(map.name.as_encoded_bytes(), b"/hsperfdata_").is_some();
+    let map = maps.iter().find(is_its)?;
     let mut bytes = vec![0; (map.end - map.start).min(MOST) as usize];
     let got = memory.read_at(map.start, &mut bytes);
     parse(&bytes[..got])
