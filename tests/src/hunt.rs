@@ -3,13 +3,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::lab;
-use crate::process::plumb;
+use crate::process::{plumb, wait_for};
 
 /// What a hunt said, and what was so.
 #[derive(Debug)]
@@ -72,20 +72,15 @@ pub fn hunt(command: &[&str], rate: u64, bytes: u64) -> Hunted {
 
 /// Waits until a process below the hunt has grown, and gives its pid.
 fn grown_child(hunt: &mut Child, bytes: u64) -> Pid {
-    let begun = Instant::now();
-    loop {
+    wait_for("the target grows", Duration::from_secs(100), || {
         if let Some(status) = hunt.try_wait().expect("ours") {
             let mut log = String::new();
             hunt.stderr.take().expect("piped").read_to_string(&mut log).expect("UTF-8");
             panic!("the hunt ended with {status}: {log}");
         }
         let grown = children(hunt.id()).into_iter().find(|pid| weight(*pid) > bytes);
-        if let Some(pid) = grown.and_then(|pid| Pid::from_raw(pid.cast_signed())) {
-            return pid;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(100), "the target does not grow");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        grown.and_then(|pid| Pid::from_raw(pid.cast_signed()))
+    })
 }
 
 /// Resident bytes, and those of its memfds that it holds by descriptor.

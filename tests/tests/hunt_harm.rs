@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plumb_tests::process::{plumb, wait_for};
 use plumb_tests::{lab, text};
@@ -32,11 +32,10 @@ impl Target {
 
     /// Waits until the program has grown by so much.
     fn grow_by(&self, bytes: u64) {
-        let (begun, from) = (Instant::now(), self.resident());
-        while self.resident() < from + bytes {
-            assert!(begun.elapsed() < Duration::from_secs(60), "it does not grow");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let from = self.resident();
+        wait_for("it grows", Duration::from_secs(60), || {
+            (self.resident() >= from + bytes).then_some(())
+        });
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
+use std::time::Duration;
 
+use plumb_tests::process::wait_for;
 use plumb_tests::watch::{Growing, Watched, command};
 use serde_json::Value;
 
@@ -199,16 +201,13 @@ fn scrape(target: u32) -> String {
     let mut command = command(&["--prometheus", &address, "--for", "30s", &target.to_string()]);
     let mut watch =
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("plumb runs");
-    let mut page = String::new();
-    for _ in 0..200 {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        let Ok(mut stream) = std::net::TcpStream::connect(&address) else { continue };
+    let page = wait_for("a page with layers", Duration::from_secs(10), || {
+        let mut page = String::new();
+        let mut stream = std::net::TcpStream::connect(&address).ok()?;
         write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").expect("sent");
-        page.clear();
-        if stream.read_to_string(&mut page).is_ok() && page.contains("layer_bytes{") {
-            break;
-        }
-    }
+        stream.read_to_string(&mut page).ok().filter(|_| page.contains("layer_bytes{"))?;
+        Some(page)
+    });
     watch.kill().expect("it is ours");
     watch.wait().expect("it is ours");
     page
