@@ -173,7 +173,7 @@ impl Upstream {
         let sent = wire.sender.send_request(self.request(ask)).await;
         let (response, wire) = match sent {
             Ok(response) => (response, wire),
-            Err(_) if wire.reused && !wire.socket.left.load(Ordering::Acquire) => {
+            Err(_) if wire.reused && !wire.left() => {
                 drop(wire);
                 let mut wire = self.connect_anew(limit).await?;
                 let sent = wire.sender.send_request(self.request(ask)).await;
@@ -209,6 +209,11 @@ impl Upstream {
 impl Wire {
     pub(crate) fn half_close(&self) -> HalfClose {
         HalfClose(self.socket.clone())
+    }
+
+    /// Whether its asker has left.
+    fn left(&self) -> bool {
+        self.socket.left.load(Ordering::Acquire)
     }
 }
 
@@ -255,7 +260,8 @@ impl Stream {
     }
 
     fn keep(&mut self) {
-        let Some(wire) = self.wire.take() else { return };
+        // One that was half-closed takes no further request.
+        let Some(wire) = self.wire.take_if(|wire| !wire.left()) else { return };
         let mut idle = self.idle.lock();
         if idle.len() == MAX_IDLE {
             idle.pop_front();

@@ -87,6 +87,8 @@ async fn during_prefill_with_the_answer_under_way() {
                     // Its asker has left; what was decided before still goes out.
                     stream.write_all(head.as_bytes()).await.unwrap();
                     stream.write_all(&answer).await.unwrap();
+                    // Nor does it close at once: its asker must know that the connection is spent.
+                    std::future::pending::<()>().await;
                 }
             });
         }
@@ -95,12 +97,17 @@ async fn during_prefill_with_the_answer_under_way() {
     settings.prefill = Some(vec![format!("http://{address}")]);
     let router = router(settings, 2).await;
     let client = waiting(&router).await;
-    let mut next = async |wanted: &str| loop {
-        let line = tokio::time::timeout(support::SOON, half_closed.recv()).await;
-        let line = line.unwrap_or_else(|_| panic!("no {wanted}")).unwrap();
-        if line.starts_with(wanted) {
-            return line;
-        }
+    let mut next = async |wanted: &str| {
+        let line = async {
+            loop {
+                let line = half_closed.recv().await.unwrap();
+                if line.starts_with(wanted) {
+                    return line;
+                }
+            }
+        };
+        let line = tokio::time::timeout(support::SOON, line).await;
+        line.unwrap_or_else(|_| panic!("no {wanted}"))
     };
     next("POST").await;
     drop(client);
