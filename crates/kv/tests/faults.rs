@@ -148,6 +148,22 @@ fn a_claim_lives_by_heartbeats_and_ends_when_it_is_given_up() {
 }
 
 #[test]
+fn a_claim_given_up_after_its_lease_ended_keeps_no_other_from_being_given_back() {
+    let mut peer = Peer::start(&Settings::default());
+    let shape = shape(Settings::default().layer_bytes, false);
+    let decode = decode("kv-test-given-up", shape, &[&peer.address], |_| {});
+    let since = Instant::now();
+    let ended = peer.grant(2);
+    let other = peer.grant(2);
+    let first = decode.puller.claim(remote(&peer.address, "engine-1", &ended)).unwrap();
+    let second = decode.puller.claim(remote(&peer.address, "engine-1", &other)).unwrap();
+    peer.delete(&ended);
+    drop(first);
+    drop(second);
+    clean_within_a_second(&decode, &mut peer, since);
+}
+
+#[test]
 fn what_nobody_pulls_comes_back_and_is_counted() {
     let mut peer = Peer::start(&Settings { ttl_ms: 100, ..Settings::default() });
     peer.grant(3);

@@ -283,7 +283,10 @@ impl Peer {
             connection.release(&lease.request_id)
         });
         if let Err(error) = released {
-            self.pause_until = Instant::now() + COURTESY_PAUSE;
+            // A peer that says no is there to be asked for the next one.
+            if !error.is_answer() {
+                self.pause_until = Instant::now() + COURTESY_PAUSE;
+            }
             tracing::debug!(%error, "a lease is left to end by itself");
         }
     }

@@ -149,6 +149,11 @@ impl PullError {
         "busy",
     ];
 
+    /// Whether the peer itself said no, at once and by the protocol.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Identity { .. } | Self::StaleEngine { .. })
+    }
+
     /// The name in metrics; for a refusal, the refusal's.
     #[must_use]
     pub fn label(&self) -> &'static str {
