@@ -92,8 +92,7 @@ bench-router: rust
 # plumb hunt beside Heaptrack, Memray, memleak and bpftrace: who finds what, at what cost. Needs root.
 bench-hunt: release
 	@scripts/debian-packages test peers
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check memray==1.20.0
-	@PLUMB_PYTHON=$(VENV)/bin/python bench/hunt/run $(ARGS)
+	@bench/hunt/run $(ARGS)
 
 # The BPF object is checked in, so that cargo needs no clang; a test holds it to its source.
 bpf bpf-check:
