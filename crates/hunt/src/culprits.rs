@@ -9,6 +9,7 @@ use plumb_trace::samples::Kept;
 use plumb_trace::{Holding, Tracer};
 
 use crate::growth::Verdict;
+use crate::holder::by_function;
 use crate::report::{Culprit, Step};
 
 /// No more are named.
@@ -54,7 +55,7 @@ fn grows(verdict: &Verdict) -> bool {
 /// The few that matter. Those of one way through the program are one, with the biggest's lines; of
 /// Python's own memory it is the way through Python, since every object has its own in the interpreter.
 fn biggest(mut all: Vec<Culprit>, layer: &str) -> Vec<Culprit> {
-    let size = |c: &Culprit| std::cmp::Reverse(c.outstanding_bytes + c.older_bytes);
+    let size = |c: &Culprit| std::cmp::Reverse(c.held());
     all.sort_by_key(size);
     let python = layer.starts_with("python");
     let mut culprits: Vec<Culprit> = Vec::new();
@@ -69,10 +70,12 @@ fn biggest(mut all: Vec<Culprit>, layer: &str) -> Vec<Culprit> {
         }
     }
     culprits.sort_by_key(size);
+    let is_small = |c: &Culprit| c.share.is_some_and(|s| s < LEAST_SHARE);
+    let mut culprits = by_function(culprits, is_small);
     let mut place = 0;
     culprits.retain(|c| {
         place += 1;
-        place <= LEAST_NAMED || c.share.is_none_or(|s| s >= LEAST_SHARE)
+        place <= LEAST_NAMED || !is_small(c)
     });
     culprits.truncate(MOST);
     culprits
@@ -130,6 +133,7 @@ fn sampled(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Option<Vec<Cu
             ),
             age_s: Some(now_ns.saturating_sub(k.first_ns) as f64 / 1e9),
             frames: tracer.frames(*stack),
+            ways: Vec::new(),
         });
     }
     Some(culprits)
@@ -138,8 +142,7 @@ fn sampled(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Option<Vec<Cu
 /// Of a heap, the stacks of the syscalls by which it grows say who, by shares; how much is live
 /// only the ledger's walk of the heap knows.
 fn scale(culprits: &mut [Culprit], verdict: &Verdict, growth: u64) {
-    let of = |c: &Culprit| c.outstanding_bytes + c.older_bytes;
-    let all: u64 = culprits.iter().filter(|c| c.pid == verdict.pid).map(of).sum();
+    let all: u64 = culprits.iter().filter(|c| c.pid == verdict.pid).map(Culprit::held).sum();
     if all == 0 || all <= verdict.grown_bytes {
         return;
     }
@@ -148,7 +151,7 @@ fn scale(culprits: &mut [Culprit], verdict: &Verdict, growth: u64) {
     for c in culprits.iter_mut().filter(|c| c.pid == verdict.pid) {
         c.outstanding_bytes = part(c.outstanding_bytes);
         c.older_bytes = part(c.older_bytes);
-        c.share = share(of(c), growth);
+        c.share = share(c.held(), growth);
     }
 }
 
@@ -184,6 +187,7 @@ fn of_holding(tracer: &mut Tracer, h: &Holding, growth: u64, now_ns: u64) -> Cul
         share_error: None,
         age_s: Some(now_ns.saturating_sub(h.first_ns) as f64 / 1e9),
         frames: tracer.frames(h.stack),
+        ways: Vec::new(),
     }
 }
 
@@ -221,6 +225,7 @@ fn charge_older(
                 share_error: None,
                 age_s: None,
                 frames,
+                ways: Vec::new(),
             }),
         }
     }

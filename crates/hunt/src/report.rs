@@ -29,9 +29,28 @@ pub struct Culprit {
     pub age_s: Option<f64>,
     /// Innermost first.
     pub frames: Vec<Frame>,
+    /// Where this is one function for many stacks: the biggest of them, of which `frames` is the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<Way>,
+}
+
+/// One of the stacks by which a function came to hold memory.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Way {
+    /// As a culprit's.
+    pub outstanding_bytes: u64,
+    /// As a culprit's.
+    pub older_bytes: u64,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
 }
 
 impl Culprit {
+    /// What it holds in all.
+    pub(crate) fn held(&self) -> u64 {
+        self.outstanding_bytes + self.older_bytes
+    }
+
     /// The functions that it passed through, innermost first, each once: how deep it recursed, and on
     /// which lines, is no difference. Where `python` those of Python alone, if there are any.
     pub(crate) fn way(&self, python: bool) -> Vec<Step> {

@@ -11,7 +11,7 @@ use crate::report::{Culprit, Report};
 const CULPRITS: usize = 4;
 const FRAMES: [usize; CULPRITS] = [12, 6, 4, 4];
 /// Libraries of which only the way in is told.
-const PLUMBING: [&str; 8] =
+pub(crate) const PLUMBING: [&str; 8] =
     ["libc.so", "libc-2", "ld-linux", "ld-musl", "libpthread", "libstdc++", "libpython", "python"];
 
 /// The report as text.
@@ -69,6 +69,12 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
     }
     for (c, most) in r.culprits.iter().zip(FRAMES) {
         writeln!(out, "culprit   {}", headline(c))?;
+        if let Some(ways) = c.ways.len().checked_sub(1).filter(|more| *more > 0) {
+            writeln!(
+                out,
+                "          (one function; this is the biggest of its ways, {ways} more)"
+            )?;
+        }
         let told = telling(&c.frames);
         let shown: usize = told.iter().take(most).map(|(_, times)| times).sum();
         for (f, times) in told.iter().take(most) {
