@@ -1,6 +1,6 @@
 //! Which layer is charged with what the counters show.
 
-use plumb_ledger::watch::{Counter, History, JavaLine, Line, Observation};
+use plumb_ledger::watch::{Counter, History, JavaLine, Line, Observation, Replay};
 
 const MB: f64 = 1e6;
 
@@ -137,6 +137,58 @@ fn a_jvm_that_has_not_collected_its_old_generation_yet_is_not_judged() {
     }
 }
 
+/// Grows by 1 MB/s of the time in which it does not wait for a processor: for ever less of a second, from
+/// the start on; or decays by itself, waiting as little as any.
+fn starving(waits: bool) -> Line {
+    let waited = |time: f64| 0.8 * (time - 50.0 * (1.0 - (-time / 50.0).exp()));
+    watched(120, |time| {
+        let rss = 50.0 * MB + MB * (time - waited(time));
+        Observation {
+            rss,
+            counters: [(Counter::Anonymous, rss)].into(),
+            sampled: true,
+            layers: [("anonymous".to_owned(), rss)].into(),
+            scheduled_s: [0.0, 3.0 + if waits { waited(time) } else { 0.01 * time }],
+            ..Observation::default()
+        }
+    })
+}
+
+#[test]
+fn a_leak_that_slows_down_because_its_program_is_starved_is_one() {
+    let line = starving(true);
+    assert_eq!(
+        (leaks(&line, "anonymous"), line.verdict.leak),
+        (Some(true), Some(true)),
+        "{line:?}"
+    );
+    let rate = line.verdict.bytes_per_s.expect("a rate") / MB;
+    assert!((0.2..0.6).contains(&rate), "as it grows by the clock: {line:?}");
+    let line = starving(false);
+    assert_eq!(
+        (leaks(&line, "anonymous"), line.verdict.leak),
+        (Some(false), Some(false)),
+        "{line:?}"
+    );
+}
+
+#[test]
+fn a_record_does_not_join_two_processes_that_had_one_pid() {
+    let mut record = Vec::new();
+    for (start, from) in [(100, 0), (4000, 40)] {
+        let mut history = History::new(7).begun_at(start);
+        for time in (from..from + 40).map(f64::from) {
+            let rss = MB * (20.0 + time);
+            history.observe(time, &Observation { rss, ..Observation::default() });
+            serde_json::to_writer(&mut record, &history.line(|| None, false)).expect("written");
+            record.push(b'\n');
+        }
+    }
+    let lines = Replay::read(record.as_slice(), None).expect("a record");
+    let seen: Vec<_> = lines.iter().map(|l| (l.pid, l.start_ticks, l.verdict.window_s)).collect();
+    assert_eq!(seen, [(7, 100, 39.0), (7, 4000, 39.0)]);
+}
+
 #[test]
 fn a_day_of_looks_takes_bounded_memory() {
     let mut history = History::new(7);
@@ -152,9 +204,9 @@ fn a_day_of_looks_takes_bounded_memory() {
         seen.rss = MB * f64::from(second % 7);
         seen.java_heap = Some(java(1.0, second.into(), 1.0));
         history.observe(second.into(), &seen);
-        // RSS, counters, layers, what they hold together, the bound and the old generation: 29 series of
-        // 2,048 points; and the times of looks and of collections.
-        assert!(history.points() <= 29 * 2048 + 512, "{} after {second} s", history.points());
+        // RSS, counters, layers, what they hold together, the bound, both times and the old generation:
+        // 31 series of 2,048 points; and the times of looks and of collections.
+        assert!(history.points() <= 31 * 2048 + 512, "{} after {second} s", history.points());
     }
 }
 

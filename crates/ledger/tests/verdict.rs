@@ -329,3 +329,35 @@ fn a_table_that_doubles_is_not_called_over_before_its_next_step() {
     let verdicts = watch(120, |t| (1.0 + 2.0_f64.powf(t.max(8.0).log2().floor())) * MB);
     assert_eq!(verdicts[90].leak, None, "{:?}", verdicts[90]);
 }
+
+/// As a machine with too much to do lets a watch look: 4 to 8 s apart.
+fn watch_rarely(seed: u64, seconds: f64, bytes_at: impl Fn(f64) -> f64) -> (bool, Verdict) {
+    let (mut random, mut series) = (Random::new(seed), Series::default());
+    let (mut time_s, mut ever) = (0.0, false);
+    while time_s < seconds {
+        series.push(Point { time_s, bytes: bytes_at(time_s) * (1.0 + 0.003 * random.uniform()) });
+        ever |= judge(&series, Nature::Held, When::Watching).leak == Some(true);
+        time_s += random.within(4.0, 8.0);
+    }
+    (ever, judge(&series, Nature::Held, When::Ending))
+}
+
+#[test]
+fn what_is_looked_at_rarely_is_judged_all_the_same() {
+    for seed in 0..40 {
+        let part = seed as f64 / 40.0;
+        let rate = 0.5 + 8.0 * part;
+        let (_, last) = watch_rarely(seed, 150.0, |t| (30.0 + rate * t) * MB);
+        assert_eq!(last.leak, Some(true), "{rate} MB/s: {last:?}");
+        let (fills, slow, size) = (10.0 + 25.0 * part, 3.0 + 20.0 * part, 20.0 + 300.0 * part);
+        let look_alikes: [(&str, &dyn Fn(f64) -> f64); 3] = [
+            ("fills", &|t| (30.0 + rate * t.min(fills)) * MB),
+            ("warms up", &|t| (30.0 + size * (1.0 - (-t / slow).exp())) * MB),
+            ("one step", &|t| (30.0 + if t < fills { 0.0 } else { size }) * MB),
+        ];
+        for (name, bytes_at) in look_alikes {
+            let (ever, last) = watch_rarely(seed, 150.0, bytes_at);
+            assert!(!ever && last.leak != Some(true), "{name} {seed}: {ever} {last:?}");
+        }
+    }
+}

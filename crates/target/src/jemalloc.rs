@@ -7,19 +7,19 @@
 //! `edata.h` (5.3); 5.3.0 as Debian builds it is run here, 5.2 is untested. Live and freed regions
 //! within extents are not told apart: bytes are `heap`.
 
-use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use crate::memory::words;
-use crate::{Map, PAGE, Pagemap, Range, ReadMemory, maps};
+use crate::{Map, PAGE, Pagemap, Range, ReadMemory, radix};
 
 /// Two levels of 18 bits above 12 bits of page, on 48-bit addresses.
 const LEAF_ENTRIES: u64 = 1 << 18;
 const LEAF: u64 = LEAF_ENTRIES * 8;
+const ALIGNMENT: u64 = 64;
 /// The record's address: 48 bits, aligned to 128; flags below, size class above.
 const RECORD: u64 = 0x0000_ffff_ffff_ff80;
 /// A record begins with bits, address, size with a serial number in its low bits.
 const RECORD_WORDS: usize = 3;
-const PIECE: usize = 1 << 20;
 /// More extents than fit a terabyte of small ones.
 const MAX_EXTENTS: usize = 1 << 22;
 
@@ -36,74 +36,44 @@ pub struct Extents {
 /// Nothing where no pointer leads to a leaf.
 pub fn find(memory: &impl ReadMemory, pagemap: &Pagemap, data: &[Range], maps: &[Map]) -> Extents {
     let mut found = Extents::default();
-    let mut seen = HashSet::new();
-    let mut bytes = vec![0; PIECE];
-    let pages = data.iter().map(|r| r.start / PAGE * PAGE..r.end.next_multiple_of(PAGE));
-    for run in pages.flat_map(|pages| pagemap.resident(&pages)) {
-        for at in run.range.clone().step_by(PIECE) {
-            let length = (run.range.end - at).min(PIECE as u64) as usize;
-            let got = memory.read_at(at, &mut bytes[..length]);
-            for word in words(&bytes[..got]) {
-                if word.is_multiple_of(64) && seen.insert(word) && is_room(maps, word) {
-                    leaf(memory, pagemap, word, &mut found);
-                }
-            }
-        }
+    for room in radix::rooms(memory, pagemap, data, maps, [ALIGNMENT, LEAF]) {
+        leaf(memory, pagemap, room..room + LEAF, &mut found);
     }
     found.extents.sort_unstable_by_key(|extent| (extent.start, std::cmp::Reverse(extent.end)));
     found.extents.dedup_by(|b, a| b.start < a.end);
     found
 }
 
-fn is_room(maps: &[Map], address: u64) -> bool {
-    address > 0
-        && maps::find(maps, address).is_some_and(|map| {
-            map.is_anonymous() && map.permissions.write && address + LEAF <= map.end
-        })
-}
-
 /// Takes the extents of a leaf; most pointers lead to none.
-fn leaf(memory: &impl ReadMemory, pagemap: &Pagemap, leaf: u64, found: &mut Extents) {
+fn leaf(memory: &impl ReadMemory, pagemap: &Pagemap, leaf: Range, found: &mut Extents) {
     let before = found.extents.len();
-    let mut bytes = vec![0; PIECE];
     let (mut entries, mut agreeing) = (0u64, 0u64);
-    for run in pagemap.resident(&(leaf / PAGE * PAGE..(leaf + LEAF).next_multiple_of(PAGE))) {
-        let start = run.range.start.max(leaf);
-        let end = run.range.end.min(leaf + LEAF);
-        for at in (start..end).step_by(PIECE) {
-            let length = (end - at).min(PIECE as u64) as usize;
-            let got = memory.read_at(at, &mut bytes[..length]);
-            let used: Vec<(u64, u64)> = (at..)
-                .step_by(8)
-                .zip(words(&bytes[..got]))
-                .filter(|(_, word)| word & RECORD != 0)
-                .map(|(at, word)| ((at - leaf) / 8, word & RECORD))
-                .collect();
-            let addresses: Vec<u64> = used.iter().map(|(_, record)| *record).collect();
-            let mut records = vec![0; addresses.len() * RECORD_WORDS * 8];
-            memory.read_scattered(&addresses, RECORD_WORDS * 8, &mut records);
-            for ((page, _), record) in used.iter().zip(records.chunks_exact(RECORD_WORDS * 8)) {
-                entries += 1;
-                let record = words(record);
-                let (start, size) = (record[1] / PAGE * PAGE, record[2] / PAGE * PAGE);
-                let sane = size > 0 && size < 1 << 46 && start.checked_add(size).is_some();
-                let within = |address: u64| address / PAGE % LEAF_ENTRIES;
-                // Interior pages of small extents and last pages of large ones are entered too.
-                let pages = within(start)..=within(start) + size / PAGE;
-                agreeing += u64::from(sane && pages.contains(page));
-                if sane && within(start) == *page && found.extents.len() < MAX_EXTENTS {
-                    found.extents.push(start..start + size);
-                }
+    radix::entries(memory, pagemap, &leaf, RECORD, |used| {
+        let addresses: Vec<u64> = used.iter().map(|(_, record)| *record).collect();
+        let mut records = vec![0; addresses.len() * RECORD_WORDS * 8];
+        memory.read_scattered(&addresses, RECORD_WORDS * 8, &mut records);
+        for ((page, _), record) in used.iter().zip(records.chunks_exact(RECORD_WORDS * 8)) {
+            entries += 1;
+            let record = words(record);
+            let (start, size) = (record[1] / PAGE * PAGE, record[2] / PAGE * PAGE);
+            let sane = size > 0 && size < 1 << 46 && start.checked_add(size).is_some();
+            let within = |address: u64| address / PAGE % LEAF_ENTRIES;
+            // Interior pages of small extents and last pages of large ones are entered too.
+            let pages = within(start)..=within(start) + size / PAGE;
+            agreeing += u64::from(sane && pages.contains(page));
+            if sane && within(start) == *page && found.extents.len() < MAX_EXTENTS {
+                found.extents.push(start..start + size);
             }
         }
         // A pointer to something else shows at once.
         if entries > 64 && agreeing * 2 < entries {
-            break;
+            return ControlFlow::Break(());
         }
-    }
+        ControlFlow::Continue(())
+    });
     if entries == 0 || agreeing * 10 < entries * 9 {
         found.extents.truncate(before);
     } else {
-        found.leaves.push(leaf..leaf + LEAF);
+        found.leaves.push(leaf);
     }
 }

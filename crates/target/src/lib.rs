@@ -28,11 +28,13 @@ pub mod musl;
 pub mod pagemap;
 pub mod process;
 pub mod python;
+mod radix;
 pub mod residency;
 pub mod select;
 pub mod smaps;
 pub mod status;
 pub mod symbols;
+pub mod tcmalloc;
 pub mod text_diff;
 pub mod threads;
 

@@ -1,5 +1,6 @@
 //! One process and its identity.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
@@ -99,6 +100,15 @@ impl Process {
         Ok(Status::parse(&self.read("status")?))
     }
 
+    /// Seconds that its first thread ran, and that it could have run and had to wait for a processor,
+    /// since it began; 0 where the kernel does not count them.
+    pub fn scheduled_s(&self) -> [f64; 2] {
+        let text = self.read("schedstat").unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let mut words = text.split_whitespace().map(|word| word.parse::<u64>().unwrap_or(0));
+        [0; 2].map(|otherwise| words.next().unwrap_or(otherwise) as f64 * 1e-9)
+    }
+
     /// The kernel's short name (at most 15 bytes).
     ///
     /// # Errors
@@ -145,28 +155,39 @@ impl Process {
 
 /// Every process of the machine that has memory, by pid.
 pub fn all() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let mut found: Vec<Process> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| Process::open(pid).ok())
-        .collect();
+    let mut found: Vec<Process> = pids().filter_map(|pid| Process::open(pid).ok()).collect();
     found.sort_unstable();
     found
 }
 
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// A process that has memory, after its parent's pid; one read, since all are looked through often.
+fn with_parent(pid: u32) -> Option<(u32, Process)> {
+    let stat = Process { pid, start: 0 }.stat().ok()?;
+    let lives = !stat.kernel_thread && !matches!(stat.state, 'Z' | 'X');
+    lives.then_some((stat.parent, Process { pid, start: stat.start }))
+}
+
 /// `roots` and all their descendants, parents before children, each once.
 pub fn tree(roots: &[Process]) -> Vec<Process> {
-    let everyone: Vec<(Process, u32)> =
-        all().into_iter().filter_map(|p| Some((p, p.stat().ok()?.parent))).collect();
-    let mut found: Vec<Process> = Vec::new();
+    let mut everyone: Vec<(u32, Process)> =
+        pids().filter_map(with_parent).filter(|(parent, _)| *parent != 0).collect();
+    everyone.sort_unstable();
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     let mut queue: Vec<Process> = roots.iter().rev().copied().collect();
     while let Some(process) = queue.pop() {
-        if found.contains(&process) {
+        if !seen.insert(process) {
             continue;
         }
         found.push(process);
-        let children = everyone.iter().rev().filter(|(_, parent)| *parent == process.pid());
-        queue.extend(children.map(|(child, _)| *child));
+        let from = everyone.partition_point(|(parent, _)| *parent < process.pid());
+        let to = everyone.partition_point(|(parent, _)| *parent <= process.pid());
+        let children = everyone[from..to].iter();
+        queue.extend(children.rev().map(|(_, child)| *child));
     }
     found
 }
@@ -180,6 +201,8 @@ mod tests {
     fn knows_itself_and_its_children() {
         let own = Process::own();
         assert!(own.is_alive());
+        let [ran, waited] = own.scheduled_s();
+        assert!(ran >= 0.0 && waited >= 0.0 && ran + waited < 1e6, "{ran} {waited}");
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let process = Process::open(child.id()).unwrap();
         assert!(tree(&[own]).contains(&process));

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use plumb_target::{Image, Memory, Range, jemalloc, mimalloc, musl};
+use plumb_target::{Image, Memory, Range, jemalloc, mimalloc, musl, tcmalloc};
 
 use super::stacks::{is_static, writable};
 use crate::Layer;
 use crate::claim::{Claim, Claims};
 use crate::sample::Scene;
 
-/// Claims what jemalloc, mimalloc and musl own where the image says by its name that it is theirs.
+/// Claims what jemalloc, mimalloc, tcmalloc and musl own where the image says by its name that it is theirs.
 pub(super) fn claim(scene: &Scene, memory: &Memory, claims: &mut Claims) {
     for image in &scene.images {
         let name = image.name();
@@ -19,6 +19,9 @@ pub(super) fn claim(scene: &Scene, memory: &Memory, claims: &mut Claims) {
         }
         if name.starts_with("libmimalloc") {
             claim_mimalloc(scene, memory, image, claims);
+        }
+        if name.starts_with("libtcmalloc") {
+            claim_tcmalloc(scene, memory, image, claims);
         }
         if name.starts_with("ld-musl") || name == "libc.so" || is_static(image) {
             let found = musl::find(memory, &writable(image), &scene.maps);
@@ -39,12 +42,15 @@ pub(super) fn claim_linked(scene: &Scene, memory: &Memory, claims: &mut Claims) 
         return;
     }
     for image in &scene.images {
-        let (jemalloc, mimalloc) = linked(image);
+        let [jemalloc, mimalloc, tcmalloc] = linked(image);
         if jemalloc {
             claim_jemalloc(scene, memory, image, claims);
         }
         if mimalloc {
             claim_mimalloc(scene, memory, image, claims);
+        }
+        if tcmalloc {
+            claim_tcmalloc(scene, memory, image, claims);
         }
     }
 }
@@ -60,17 +66,24 @@ fn claim_mimalloc(scene: &Scene, memory: &Memory, image: &Image, claims: &mut Cl
     add(claims, mimalloc::find(memory, &writable(image), &scene.maps), "mimalloc");
 }
 
-/// What allocators say when something is wrong: it stands in stripped files too.
-const MARKS: [&[u8]; 2] = [b"<jemalloc>: ", b"mimalloc: error: "];
+fn claim_tcmalloc(scene: &Scene, memory: &Memory, image: &Image, claims: &mut Claims) {
+    let Some(pagemap) = &scene.reading.pagemap else { return };
+    let found = tcmalloc::find(memory, pagemap, &writable(image), &scene.maps);
+    add(claims, found.spans, "tcmalloc");
+    add(claims, found.records, "tcmalloc, its records");
+}
 
-/// Which allocators an image has linked in: jemalloc, mimalloc. A file can be large, so what was found
+/// What allocators say when something is wrong, or of their state: it stands in stripped files too.
+const MARKS: [&[u8]; 3] = [b"<jemalloc>: ", b"mimalloc: error: ", b"MALLOC: "];
+
+/// Which allocators an image has linked in: jemalloc, mimalloc, tcmalloc. A file can be large, so what was found
 /// is kept, by build id.
-fn linked(image: &Image) -> (bool, bool) {
-    static KNOWN: Mutex<BTreeMap<Vec<u8>, (bool, bool)>> = Mutex::new(BTreeMap::new());
+fn linked(image: &Image) -> [bool; 3] {
+    static KNOWN: Mutex<BTreeMap<Vec<u8>, [bool; 3]>> = Mutex::new(BTreeMap::new());
     const MOST_KNOWN: usize = 4096;
     let look = || {
         let found = image.mentions(&MARKS);
-        (found[0], found[1])
+        [found[0], found[1], found[2]]
     };
     let Some(build_id) = image.elf.build_id.clone() else { return look() };
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,11 +117,6 @@ pub(super) fn note_runtimes(scene: &Scene, notes: &mut Vec<String>) {
             _ if name.starts_with("libcoreclr") => ".NET",
             _ if name.starts_with("libruby") => "Ruby",
             _ if image.elf.is_go => "Go",
-            _ if name.starts_with("libtcmalloc") => {
-                notes
-                    .push("tcmalloc: what it took by brk is heap, what it mapped anonymous".into());
-                continue;
-            }
             _ => continue,
         };
         let note = format!("the heap of {runtime} is not read: it is part of anonymous");

@@ -9,7 +9,7 @@ pub(crate) struct Climb {
     pub seconds: f64,
     /// Growth that was never given back.
     pub kept: f64,
-    /// The largest step of it.
+    /// The largest step of it, over what even growth gains between looks that are far apart.
     pub step: f64,
     /// The longest time, before the last step, in which less than a twentieth of it was gained.
     pub pause: f64,
@@ -24,6 +24,8 @@ pub(crate) struct Climb {
     pub tempo: [f64; 2],
 }
 
+/// Looks so many seconds apart are as a watch makes them that nothing keeps from looking.
+const ORDINARY: f64 = 2.0;
 /// Steps smaller than this share of the whole are no steps.
 const SHARE: f64 = 0.05;
 
@@ -62,7 +64,7 @@ impl Climb {
         Some(Self {
             seconds,
             kept,
-            step: floor.windows(2).map(|p| p[1].bytes - p[0].bytes).fold(0.0, f64::max),
+            step: floor.windows(2).map(|p| step(p, kept / seconds)).fold(0.0, f64::max),
             pause,
             gap,
             since: last.time_s - at.time_s,
@@ -70,6 +72,13 @@ impl Climb {
             tempo: tempo(&steps, last.time_s, seconds / floor.len() as f64),
         })
     }
+}
+
+/// What was gained between two looks. Of looks that come rarely each sees much: an even rate's share of
+/// a long time is no step.
+fn step(looks: &[Point], even: f64) -> f64 {
+    let beyond = looks[1].time_s - looks[0].time_s - ORDINARY;
+    looks[1].bytes - looks[0].bytes - even * beyond.max(0.0)
 }
 
 /// The rate over the second half of steps as a share of that over the first, and the least that it may
@@ -144,6 +153,18 @@ mod tests {
             Climb::new(&points(&[0.0, 9.0, 0.0, 4.0, 4.0, 4.0, 8.0, 8.0])).expect("a climb");
         assert_eq!((climb.kept, climb.step, climb.gap, climb.since), (8.0, 4.0, 3.0, 1.0));
         assert!(Climb::new(&points(&[3.0, 2.0, 3.0, 2.0])).is_none());
+    }
+
+    #[test]
+    fn even_growth_has_no_steps_however_rarely_it_is_looked_at() {
+        let look = |time: f64| Point { time_s: time, bytes: 5.0 * time };
+        let rare: Vec<Point> = [0.0, 9.0, 21.0, 30.0, 44.0, 52.0, 60.0].map(look).to_vec();
+        let climb = Climb::new(&rare).expect("a climb");
+        assert!(climb.step < 0.05 * climb.kept, "{climb:?}");
+        let often: Vec<Point> = (0..60).map(|t| look(f64::from(t / 10 * 10))).collect();
+        let often = often.iter().zip(0..).map(|(p, t)| Point { time_s: f64::from(t), ..*p });
+        let climb = Climb::new(&often.collect::<Vec<_>>()).expect("a climb");
+        assert!(climb.step > 0.15 * climb.kept, "{climb:?}");
     }
 
     #[test]

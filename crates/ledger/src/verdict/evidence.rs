@@ -25,6 +25,8 @@ const LARGEST_STEP: f64 = 0.22;
 /// not have slowed down to so little.
 const COUNTED_STEP: f64 = 0.05;
 const STEADY_TEMPO: [f64; 2] = [0.85, 0.65];
+/// Looks that are further apart, in seconds, tell no steps.
+const RARE: f64 = 4.0;
 /// So many windows back, what a program did says little of what it does.
 const FAR: f64 = 4.0;
 
@@ -63,7 +65,9 @@ fn leaks(series: &Series, seconds: f64, when: When) -> bool {
     // A walk without drift rises to twelve times its deepest fall once in e^12 tries: whatever the
     // noise, such a climb is none of its making, and need not be straight.
     let rises = match climb.kept > CLEAR * window.deepest {
-        true => climbs(&climb, slowing) && !slows(series, &climb),
+        true if climbs(&climb, slowing) && !slows(series, &climb) => true,
+        // Between looks that come rarely no step is seen: what lies on a line all the same is even.
+        true => points.len() as f64 * RARE < seconds && rises_under_noise(&window, &climb),
         // Chance passes quickly.
         false => {
             rises_under_noise(&window, &climb) && (when == When::Ending || rose_before(points))

@@ -28,7 +28,15 @@ pub fn judge(series: &Series, nature: Nature, when: When) -> Verdict {
     let kind = shape(&window, level);
 
     if let Some(leaking) = leaking_window(series, nature, when) {
-        return leak(series.last(leaking), kind, nature);
+        // The longer window may show what was before the growth began; the growth itself is plain.
+        let kind = if kind == Kind::Sawtooth { kind } else { Kind::Growing };
+        let leaking = self::leaking(series.last(leaking), kind);
+        return match nature {
+            Nature::Held | Nature::Collected => leaking,
+            Nature::Harmless(reason) => {
+                Verdict { leak: Some(false), why: reason.to_owned(), ..leaking }
+            }
+        };
     }
     let (kind, leak, why) = match kind {
         Kind::Growing => match growth_is_over(series) {
@@ -117,16 +125,11 @@ fn too_short(points: &[Point], nature: Nature) -> Verdict {
     verdict(Kind::Undecided, leak, points, why)
 }
 
-fn leak(window: &[Point], kind: Kind, nature: Nature) -> Verdict {
+/// The verdict on a window that leaks, in this shape.
+pub(crate) fn leaking(window: &[Point], kind: Kind) -> Verdict {
     let seconds = crate::series::span(window);
-    // The longer window may show what was before the growth began; the growth itself is plain.
-    let kind = if kind == Kind::Sawtooth { kind } else { Kind::Growing };
     let why = format!("its floor rose through all of the last {seconds:.0} s, undiminished");
-    let (leak, why) = match nature {
-        Nature::Held | Nature::Collected => (Some(true), why),
-        Nature::Harmless(reason) => (Some(false), reason.to_owned()),
-    };
-    let mut verdict = verdict(kind, leak, window, why);
+    let mut verdict = verdict(kind, Some(true), window, why);
     // In half of the window lie too few steps or teeth to know their mean.
     if kind == Kind::Sawtooth || Climb::new(window).is_some_and(|c| c.step > FEW_STEPS * c.kept) {
         let slope = rate(window);

@@ -21,6 +21,7 @@ mod window;
 use serde::{Deserialize, Serialize};
 
 pub use judge::judge;
+pub(crate) use judge::leaking;
 
 /// The shape of a series on the stated window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::collector::JavaSeries;
 use super::line::{LayerLine, Line, Summary};
 use super::nature::{counter, halves_of, nature, whole_of};
+use super::waits::Waits;
 use super::{Counter, Limit, Observation};
 use crate::series::{Point, Series};
-use crate::verdict::{Kind, Nature, SHORTEST, Verdict, When, judge};
+use crate::verdict::{Kind, Nature, SHORTEST, Verdict, When, judge, leaking};
 
 /// The name under which the whole of RSS is judged.
 const RSS: &str = "rss";
@@ -32,7 +33,9 @@ const MUCH: u64 = 64 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct History {
     pid: u32,
+    start: u64,
     name: String,
+    waits: Waits,
     rss: Series,
     counters: BTreeMap<Counter, Series>,
     layers: BTreeMap<String, Series>,
@@ -56,6 +59,12 @@ impl History {
         Self { pid, ..Self::default() }
     }
 
+    /// Says when the process began, in clock ticks since boot.
+    #[must_use]
+    pub fn begun_at(self, ticks: u64) -> Self {
+        Self { start: ticks, ..self }
+    }
+
     /// Says what the process is called by now.
     pub fn set_name(&mut self, name: String) {
         self.name = name;
@@ -65,6 +74,7 @@ impl History {
     pub fn observe(&mut self, time_s: f64, seen: &Observation) {
         let point = |bytes| Point { time_s, bytes };
         self.rss.push(point(seen.rss));
+        self.waits.push(time_s, seen.scheduled_s);
         for (&name, &bytes) in &seen.counters {
             self.counters.entry(name).or_default().push(point(bytes));
         }
@@ -92,7 +102,7 @@ impl History {
         let series = [&self.rss, &self.shared_bound].into_iter().chain(self.counters.values());
         let series = series.chain(self.layers.values()).chain(self.held.values());
         let points: usize = series.map(|series| series.points().len()).sum();
-        points + self.java.points() + self.full.len()
+        points + self.waits.points() + self.java.points() + self.full.len()
     }
 
     /// The time of the last look.
@@ -122,7 +132,7 @@ impl History {
         let when = if last { When::Ending } else { When::Watching };
         let mut verdicts: Vec<(&str, Verdict)> =
             self.names().map(|name| (name, self.judge_layer(name, when))).collect();
-        let whole = judge(&self.rss, self.nature("anonymous"), when);
+        let whole = self.judge(&self.rss, self.nature("anonymous"), when);
         follow(&mut verdicts, &whole);
         let held_still = self.judge_together(&mut verdicts, when);
         let layers = verdicts
@@ -146,6 +156,8 @@ impl History {
             shared_bound_bytes: self.sampled.then(|| latest(&self.shared_bound)),
             java_heap: self.java.latest().filter(|_| self.sampled),
             collected: self.collected,
+            scheduled_s: self.waits.latest(),
+            start_ticks: self.start,
             layers,
             verdict: self.summary(verdicts, whole, held_still, limit),
             last,
@@ -221,7 +233,8 @@ impl History {
             if beside.any(|(_, verdict)| verdict.leak == Some(true)) {
                 continue;
             }
-            let together = judge(&held.without_glitches(), self.nature("anonymous"), when);
+            let nature = self.nature("anonymous");
+            let together = self.judge(&held.without_glitches(), nature, when);
             let Some(whole) = self.counters.get(&group) else { continue };
             let mut together = confirmed(together, held, whole);
             if self.collected {
@@ -247,9 +260,30 @@ impl History {
         still
     }
 
+    /// The verdict on a series; on the process's own time too, where it had to wait for processors: a
+    /// program that is starved grows ever more slowly and leaks all the same.
+    fn judge(&self, series: &Series, nature: Nature, when: When) -> Verdict {
+        let verdict = judge(series, nature, when);
+        let settled = verdict.leak == Some(true) || matches!(nature, Nature::Harmless(_));
+        if settled || verdict.kind == Kind::Flat || !self.waits.starved() {
+            return verdict;
+        }
+        let own = judge(&self.waits.own_time(series), nature, when);
+        match (own.leak, verdict.kind) {
+            (Some(true), _) => {
+                leaking(series.last(self.waits.since(series, own.window_s)), own.kind)
+            }
+            (None, Kind::WarmingUp) => {
+                let why = "cannot tell: growth is slowing down, but it had to wait for processors";
+                Verdict { leak: None, why: why.into(), ..verdict }
+            }
+            _ => verdict,
+        }
+    }
+
     fn judge_layer(&self, name: &str, when: When) -> Verdict {
         let series = &self.layers[name];
-        let own = judge(&series.without_glitches(), self.nature(name), when);
+        let own = self.judge(&series.without_glitches(), self.nature(name), when);
         let shared = counter(name).and_then(|c| self.counters.get(&c));
         let own = match shared {
             Some(whole) => confirmed(own, series, whole),
@@ -293,7 +327,7 @@ impl History {
 
     /// The shape of the counter, for the layer that moved it; `None` where too little is known.
     fn share_of(&self, name: &str, series: &Series, whole: &Series, when: When) -> Option<Verdict> {
-        let mut verdict = judge(whole, self.nature(name), when);
+        let mut verdict = self.judge(whole, self.nature(name), when);
         let group = counter(name)?;
         // Rates, not gains: the last look at one layer may be older than that at another. Of the same
         // half that the rate is of: what a program took when it started is another mixture.

@@ -17,6 +17,7 @@ mod nature;
 mod observe;
 mod pace;
 mod replay;
+mod waits;
 mod watched;
 mod watcher;
 

@@ -35,6 +35,8 @@ pub struct Observation {
     pub shared_bound: Option<f64>,
     /// What a JVM says of its heap.
     pub java_heap: Option<JavaLine>,
+    /// Seconds that its first thread ran, and that it waited for a processor, since it began.
+    pub scheduled_s: [f64; 2],
     /// Whether all layers were looked at.
     pub sampled: bool,
     /// Whether a collector that cannot be seen frees its anonymous memory.
@@ -73,6 +75,7 @@ impl Observation {
                 .into_iter()
                 .zip([status.vm_pte as f64, status.vm_swap as f64])
                 .collect(),
+            scheduled_s: process.scheduled_s(),
             ..Self::default()
         })
     }

@@ -33,10 +33,10 @@ pub enum ReplayError {
     Io(#[from] std::io::Error),
 }
 
-/// Histories rebuilt from a file, by pid; a series of another tool has pid 0.
+/// Histories rebuilt from a file, by pid and start; a series of another tool has pid 0.
 #[derive(Debug, Default)]
 pub struct Replay {
-    histories: BTreeMap<u32, History>,
+    histories: BTreeMap<(u32, u64), History>,
     first: Option<f64>,
     columns: Option<Columns>,
     rows: usize,
@@ -57,7 +57,7 @@ impl Replay {
         for (index, text) in input.lines().enumerate() {
             let text = text?;
             let text = text.trim_start_matches('\u{feff}');
-            let Some(Row { pid, name, time, seen }) = replay.parse(index + 1, text)? else {
+            let Some(Row { pid, start, name, time, seen }) = replay.parse(index + 1, text)? else {
                 continue;
             };
             // A record counts from its watch's start; another tool's clock has any origin.
@@ -65,7 +65,10 @@ impl Replay {
             let begun = *replay.first.get_or_insert(origin);
             replay.rows += 1;
             replay.latest = replay.latest.max(time - begun);
-            let history = replay.histories.entry(pid).or_insert_with(|| History::new(pid));
+            let history = replay
+                .histories
+                .entry((pid, start))
+                .or_insert_with(|| History::new(pid).begun_at(start));
             if !name.is_empty() {
                 history.set_name(name);
             }
@@ -106,7 +109,13 @@ impl Replay {
             Ok(row) => {
                 self.columns.get_or_insert_with(Columns::plain);
                 let seen = |rss| Observation { rss, ..Observation::default() };
-                let of = |(pid, time, rss)| Row { pid, name: String::new(), time, seen: seen(rss) };
+                let of = |(pid, time, rss)| Row {
+                    pid,
+                    start: 0,
+                    name: String::new(),
+                    time,
+                    seen: seen(rss),
+                };
                 Ok(row.map(of))
             }
             Err(()) if self.columns.is_none() || text.starts_with('#') => {
@@ -121,6 +130,7 @@ impl Replay {
 /// What one line of a file says.
 struct Row {
     pid: u32,
+    start: u64,
     name: String,
     time: f64,
     seen: Observation,
@@ -150,8 +160,9 @@ fn recorded(text: &str) -> Option<Row> {
         layers,
         shared_bound: line.shared_bound_bytes.map(|bytes| bytes as f64),
         java_heap: line.java_heap,
+        scheduled_s: line.scheduled_s,
         sampled: line.sampled,
         collected: line.collected,
     };
-    Some(Row { pid: line.pid, name: line.name, time: line.time_s, seen })
+    Some(Row { pid: line.pid, start: line.start_ticks, name: line.name, time: line.time_s, seen })
 }

@@ -56,7 +56,7 @@ impl Watched {
     pub fn new(process: Process, now: f64) -> Self {
         Self {
             process,
-            history: History::new(process.pid()),
+            history: History::new(process.pid()).begun_at(process.start_ticks()),
             since: now,
             looked: f64::MIN,
             sampled: f64::MIN,
@@ -148,6 +148,7 @@ impl Watched {
         {
             (line.time_s, line.sampled, line.unnamed) = (now, false, BTreeMap::new());
             (line.shared_bound_bytes, line.java_heap) = (None, None);
+            line.scheduled_s = self.seen.scheduled_s;
             return Some(line.clone());
         }
         let line = self.history.line(|| nearest_limit(&self.process), false);

@@ -50,7 +50,7 @@ const OTHERS: [(&str, &str, &str); 4] = [
     ("libjemalloc.so.", "jemalloc", "listed by its own records"),
     ("libmimalloc.so.", "mimalloc", "listed by its own records"),
     ("ld-musl-", "musl", "listed by its own records"),
-    ("libtcmalloc", "tcmalloc", "what it maps is anonymous"),
+    ("libtcmalloc", "tcmalloc", "listed by its own records"),
 ];
 
 /// Nothing here is a fault: the row says what a person may expect of programs that bring their own.
