@@ -47,7 +47,7 @@ const MAX_BLAMED: usize = 1 << 20;
 pub fn parse<T: RequestBody>(body: &[u8]) -> Result<T, BadBody> {
     // Most bodies are right. What is wrong with one, by name, is found in a way that takes a hundred
     // times its bytes: not for large ones. That way too lets the last one count of a name that
-    // comes twice.
+    // comes twice, and takes 3.0 for 3.
     if body.trim_ascii_start().starts_with(b"{") {
         match serde_json::from_slice(body) {
             Ok(request) => return Ok(request),
@@ -57,10 +57,11 @@ pub fn parse<T: RequestBody>(body: &[u8]) -> Result<T, BadBody> {
             Err(_) => {}
         }
     }
-    let fields: Map<String, Value> = serde_json::from_slice(body).map_err(|e| BadBody {
+    let mut fields: Map<String, Value> = serde_json::from_slice(body).map_err(|e| BadBody {
         param: None,
         message: format!("the body is not a JSON object: {e}"),
     })?;
+    fields.values_mut().for_each(make_whole);
     for (name, _) in T::REQUIRED {
         if !fields.contains_key(*name) {
             return Err(BadBody {
@@ -72,6 +73,20 @@ pub fn parse<T: RequestBody>(body: &[u8]) -> Result<T, BadBody> {
     match serde_json::from_value(Value::Object(fields.clone())) {
         Ok(request) => Ok(request),
         Err(whole) => Err(blame::<T>(fields, &whole)),
+    }
+}
+
+/// Some clients know floats only, and vLLM takes a whole one for an integer.
+fn make_whole(value: &mut Value) {
+    // Beyond this a float is no one integer any more.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if let Value::Number(number) = value
+        && let Some(float) = number.as_f64()
+        && number.is_f64()
+        && float.fract() == 0.0
+        && float.abs() < EXACT
+    {
+        *value = Value::from(float as i64);
     }
 }
 
@@ -128,6 +143,19 @@ mod tests {
         assert_eq!(request.prompt, super::super::Prompt::Text("b".into()));
         assert_eq!(request.sampling.seed, Some(2));
         assert!(parse::<DetokenizeRequest>(br#"["m",[1]]"#).is_err(), "a list of the fields");
+    }
+
+    #[test]
+    fn a_whole_float_is_an_integer_and_another_is_none() {
+        let body = br#"{"prompt":"a","max_tokens":3.0,"seed":-7.0,"temperature":1.0}"#;
+        let request = parse::<CompletionRequest>(body).unwrap();
+        assert_eq!((request.max_tokens, request.sampling.seed), (Some(3), Some(-7)));
+        assert_eq!(request.sampling.temperature, Some(1.0));
+        for wrong in ["3.5", "-3.0", "1e300", "9007199254740993.0"] {
+            let body = format!(r#"{{"prompt":"a","max_tokens":{wrong}}}"#);
+            let bad = parse::<CompletionRequest>(body.as_bytes()).unwrap_err();
+            assert_eq!(bad.param.as_deref(), Some("max_tokens"), "{wrong}");
+        }
     }
 
     #[test]
