@@ -9,7 +9,9 @@ use std::ops::ControlFlow;
 use crate::memory::words;
 use crate::{Map, PAGE, Pagemap, Range, ReadMemory, maps};
 
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 64 << 10;
+/// A root has an entry for each gigabyte or so; data may be full of other pointers.
+const MOST_ROOMS: usize = 4096;
 
 /// Addresses in resident data that are multiples of `alignment` and have room for a leaf behind them.
 pub(crate) fn rooms(
@@ -26,7 +28,10 @@ pub(crate) fn rooms(
         let _ended = read(memory, pagemap, &pages, |_, words| {
             let candidates = words.iter().filter(|word| word.is_multiple_of(alignment));
             rooms.extend(candidates.filter(|w| seen.insert(**w) && is_room(maps, **w, leaf)));
-            ControlFlow::Continue(())
+            match rooms.len() {
+                MOST_ROOMS.. => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
         });
     }
     rooms

@@ -62,6 +62,11 @@ fn spans(
     pages: &mut BTreeSet<u64>,
 ) {
     radix::entries(memory, pagemap, &(leaf..leaf + LEAF), RECORD, |used| {
+        // Even words that are out of date lead to where records are or were.
+        let is_mapped = |at: u64| maps::find(maps, at).is_some_and(Map::is_anonymous);
+        if !used.iter().all(|(_, record)| is_mapped(*record)) {
+            return ControlFlow::Break(());
+        }
         let addresses: Vec<u64> = used.iter().map(|(_, record)| *record).collect();
         let mut records = vec![0; addresses.len() * RECORD_BYTES];
         memory.read_scattered(&addresses, RECORD_BYTES, &mut records);
@@ -75,12 +80,53 @@ fn spans(
             let last = place + count - 1;
             let ends = last >= LEAF_ENTRIES || memory.u64_at(leaf + last * 8) == Some(*address);
             let Some(start) = first.checked_mul(SPAN_PAGE) else { continue };
-            let mapped = maps::find(maps, start).is_some_and(Map::is_anonymous);
-            if ends && mapped && spans.len() < MAX_SPANS {
+            if ends && is_mapped(start) && spans.len() < MAX_SPANS {
                 spans.push(start..start.saturating_add(count * SPAN_PAGE));
                 pages.insert(address / PAGE * PAGE);
             }
         }
         ControlFlow::Continue(())
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Process;
+
+    /// Large: it lies between other mappings that are as empty.
+    fn room() -> Vec<u64> {
+        vec![0; LEAF as usize]
+    }
+
+    fn found(data: &[u64], seen: [&Vec<u64>; 2]) -> Spans {
+        // It is read as another process's memory is.
+        std::hint::black_box(seen);
+        let own = Process::own();
+        let memory = crate::Memory::open(&own).expect("our own memory");
+        let pagemap = Pagemap::open(&own).expect("our own pages");
+        let maps = maps::read(&own).expect("our own maps");
+        let start = data.as_ptr() as u64;
+        find(&memory, &pagemap, &[start..start + data.len() as u64 * 8], &maps)
+    }
+
+    #[test]
+    fn a_leaf_and_its_records_make_a_circle_and_other_pointers_none() {
+        let (mut leaf, pages) = (room(), room());
+        let first = (pages.as_ptr() as u64).next_multiple_of(SPAN_PAGE) / SPAN_PAGE;
+        let mut span = vec![first, 100];
+        let data = [7, leaf.as_ptr() as u64, pages.as_ptr() as u64];
+        assert_eq!(found(&data, [&leaf, &span]), Spans::default());
+        for page in [0, 99] {
+            leaf[((first + page) % LEAF_ENTRIES) as usize] = span.as_ptr() as u64;
+        }
+        let start = first * SPAN_PAGE;
+        assert_eq!(found(&data, [&leaf, &span]).spans, [start..start + 100 * SPAN_PAGE]);
+        // What leads to no memory is no leaf, however much of it there is.
+        leaf[9] = 0x50;
+        assert_eq!(found(&data, [&leaf, &span]), Spans::default());
+        leaf[9] = 0;
+        span[1] = 101;
+        assert_eq!(found(&data, [&leaf, &span]), Spans::default(), "its last page leads elsewhere");
+    }
 }

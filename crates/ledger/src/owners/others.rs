@@ -74,7 +74,7 @@ fn claim_tcmalloc(scene: &Scene, memory: &Memory, image: &Image, claims: &mut Cl
 }
 
 /// What allocators say when something is wrong, or of their state: it stands in stripped files too.
-const MARKS: [&[u8]; 3] = [b"<jemalloc>: ", b"mimalloc: error: ", b"MALLOC: "];
+const MARKS: [&[u8]; 3] = [b"<jemalloc>: ", b"mimalloc: error: ", b"Bytes in use by application"];
 
 /// Which allocators an image has linked in: jemalloc, mimalloc, tcmalloc. A file can be large, so what was found
 /// is kept, by build id.

@@ -25,7 +25,7 @@ pub(crate) struct Climb {
 }
 
 /// Looks so many seconds apart are as a watch makes them that nothing keeps from looking.
-const ORDINARY: f64 = 2.0;
+const ORDINARY: f64 = 4.0;
 /// Steps smaller than this share of the whole are no steps.
 const SHARE: f64 = 0.05;
 
