@@ -384,3 +384,39 @@ fn a_line_has_the_form_that_the_documentation_tells() {
         assert!(verdict.contains_key(key), "{key}: {line}");
     }
 }
+
+#[test]
+fn a_reader_that_does_not_read_keeps_nobody_from_looking() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = folder.path().join("record");
+    let record = record.to_str().expect("a path");
+    let program = Growing::start("mmap_anonymous", &[("LAB_RATE", "1000000")]);
+    let pid = program.pid().to_string();
+    let arguments =
+        ["--json", "--every", "0.02", "--budget", "50", "--for", "4s", "--record", record];
+    let mut watch = command(&arguments);
+    let watch = watch.arg(&pid).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watch = watch.spawn().expect("plumb runs");
+    // A pipe holds 64 KiB: some dozens of lines.
+    let unread = watch.stdout.take();
+    let output = watch.wait_with_output().expect("it ends");
+    drop(unread);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("standard output is not taken in time"), "{errors}");
+    let text = std::fs::read_to_string(record).expect("a record");
+    let last: Value = serde_json::from_str(text.lines().last().expect("lines")).expect("JSON");
+    assert!(last["last"] == true && last["time_s"].as_f64() > Some(3.0), "{last}");
+    assert!(text.len() > 2 * (64 << 10), "{} bytes are no test", text.len());
+}
+
+#[test]
+fn a_record_on_a_full_disk_is_said_and_the_watch_goes_on() {
+    let program = Growing::start("mmap_anonymous", &[]);
+    let pid = program.pid().to_string();
+    let watched = Watched::run(&["--record", "/dev/full", "--for", "2s", &pid]);
+    assert_eq!(watched.status, 1, "{watched:?}");
+    assert!(watched.errors.contains("/dev/full: No space left"), "{}", watched.errors);
+    assert_eq!(watched.errors.matches("No space").count(), 1, "{}", watched.errors);
+    watched.verdict(program.pid().into());
+}

@@ -1,7 +1,7 @@
 //! `plumb watch`: the ledger over time, and a verdict on what grows.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, IsTerminal, Write};
+use std::io::{self, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
+use crate::view::output::{Fault, Output};
 use crate::view::{changes::Changes, page, watch as view};
 
 /// Watch processes grow: rate, verdict and time to out-of-memory, a layer.
@@ -69,12 +70,15 @@ fn replay(args: &Args, file: &Path) -> anyhow::Result<ExitCode> {
     let input = File::open(file).with_context(|| file.display().to_string())?;
     let mut print = |line: &Line| {
         // A reader that went away is found at the last line.
-        let _closed = write_lines(std::slice::from_ref(line), true, None);
+        let _closed = as_json(std::slice::from_ref(line)).map(|text| io::stdout().write_all(&text));
     };
     let look: Option<&mut dyn FnMut(&Line)> = if args.json { Some(&mut print) } else { None };
     let lines =
         Replay::read(BufReader::new(input), look).with_context(|| file.display().to_string())?;
-    print_last(args, &lines)?;
+    match args.json {
+        true => io::stdout().write_all(&as_json(&lines)?)?,
+        false => print_text(&lines)?,
+    }
     Ok(status(args, &lines, None))
 }
 
@@ -94,7 +98,7 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
         budget: (args.budget / 100.0).max(1e-4),
         depth: Depth::FULL,
     };
-    let mut record = args.record.as_ref().map(File::create).transpose()?.map(BufWriter::new);
+    let mut outputs = Outputs::open(&args)?;
     let page = match args.prometheus {
         Some(address) => Some(page::serve(address).await?),
         None => None,
@@ -126,7 +130,7 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
                     Err(error) => return Err(error.into()),
                 };
                 let begun = cpu();
-                write_lines(&lines, args.json, record.as_mut())?;
+                outputs.write(&lines)?;
                 if screen.is_none() {
                     watcher.troubles().iter().for_each(|error| eprintln!("plumb watch: {error}"));
                     if !args.json { changes.tell(&lines, |pid| watcher.watches(pid)); }
@@ -144,19 +148,68 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(pid) = pid.filter(|_| lines.is_empty()) {
         lines.push(History::new(pid).line(|| None, true));
     }
-    if let Some(record) = &mut record {
-        for line in &lines {
-            serde_json::to_writer(&mut *record, line)?;
-            writeln!(record)?;
-        }
-        record.flush()?;
+    if !args.json {
+        print_text(&lines)?;
     }
-    print_last(&args, &lines)?;
+    let written = outputs.finish(&lines)?;
     eprintln!("plumb watch: looking cost {:.2} % of one core", watcher.cost() * 100.0);
     if let (None, Some(child)) = (&ended, &mut child) {
         stop(child, &watcher).await?;
     }
-    Ok(status(&args, &lines, ended))
+    let status = status(&args, &lines, ended);
+    // A leak that was found is worth more than a record that was not made.
+    Ok(if written || status == ExitCode::from(LEAK) { status } else { ExitCode::FAILURE })
+}
+
+/// Who gets the lines of a watch: neither keeps it from looking.
+struct Outputs {
+    json: Option<Output>,
+    record: Option<Output>,
+    /// Whether all lines so far have arrived.
+    whole: bool,
+}
+
+impl Outputs {
+    fn open(args: &Args) -> anyhow::Result<Self> {
+        let json = args.json.then(|| Output::new("standard output", io::stdout()));
+        let record = args.record.as_ref().map(|path| {
+            let name = format!("the record {}", path.display());
+            let file = File::create(path).with_context(|| format!("cannot create {name}"))?;
+            anyhow::Ok(Output::new(name, file))
+        });
+        Ok(Self { json, record: record.transpose()?, whole: true })
+    }
+
+    fn write(&mut self, lines: &[Line]) -> anyhow::Result<()> {
+        if self.json.is_none() && self.record.is_none() {
+            return Ok(());
+        }
+        let text = as_json(lines)?;
+        if let Some(json) = &mut self.json {
+            json.send(&text)?;
+        }
+        if let Some(Err(fault)) = self.record.as_mut().map(|record| record.send(&text)) {
+            self.say(&fault);
+            self.record = None;
+        }
+        Ok(())
+    }
+
+    /// Writes the last lines; whether all lines have arrived.
+    fn finish(mut self, lines: &[Line]) -> anyhow::Result<bool> {
+        let text = as_json(lines)?;
+        for output in [self.record.take(), self.json.take()].into_iter().flatten() {
+            if let Err(fault) = output.finish(&text) {
+                self.say(&fault);
+            }
+        }
+        Ok(self.whole)
+    }
+
+    fn say(&mut self, fault: &Fault) {
+        self.whole = false;
+        eprintln!("plumb watch: {fault}");
+    }
 }
 
 fn start(args: &Args) -> anyhow::Result<Option<Child>> {
@@ -195,37 +248,18 @@ async fn wait(child: &mut Option<Child>) -> io::Result<ExitStatus> {
     }
 }
 
-fn write_lines(
-    lines: &[Line],
-    json: bool,
-    record: Option<&mut BufWriter<File>>,
-) -> anyhow::Result<()> {
+fn as_json(lines: &[Line]) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
     for line in lines {
         serde_json::to_writer(&mut text, line)?;
         text.push(b'\n');
     }
-    if json {
-        let mut out = io::stdout().lock();
-        out.write_all(&text)?;
-        out.flush()?;
-    }
-    if let Some(record) = record {
-        record.write_all(&text)?;
-        record.flush()?;
-    }
-    Ok(())
+    Ok(text)
 }
 
-fn print_last(args: &Args, lines: &[Line]) -> anyhow::Result<()> {
-    if args.json {
-        return write_lines(lines, true, None);
-    }
+fn print_text(lines: &[Line]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for line in lines {
-        write!(out, "{}", view::text(line))?;
-    }
-    Ok(())
+    lines.iter().try_for_each(|line| write!(out, "{}", view::text(line)))
 }
 
 fn status(args: &Args, lines: &[Line], ended: Option<ExitStatus>) -> ExitCode {
