@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use plumb_target::jvm::{self, JavaHeap};
 use plumb_target::mounts::MemoryMounts;
+use plumb_target::smaps::Entry;
 use plumb_target::{Error, Image, Map, Memory, Process};
 use serde::Serialize;
 
 use crate::beyond::{self, Beyond};
-use crate::claim::{Claims, divide};
+use crate::claim::{Claims, Divided, divide};
 use crate::classify::Kinds;
 use crate::reading::{Reading, tolerable};
 use crate::rows::Rows;
@@ -74,6 +75,10 @@ pub struct Sample {
     /// too, and what is resident of the rest.
     #[serde(skip)]
     pub shared_bound_bytes: u64,
+    /// Pages of programs and libraries that are the process's own (relocated data, `.data`, `.bss`): how
+    /// many bytes are resident, and how many may come to be without more being mapped.
+    #[serde(skip)]
+    pub code_data_bytes: [u64; 2],
     /// What a JVM says of its heap.
     #[serde(skip)]
     pub java_heap: Option<JavaHeap>,
@@ -179,7 +184,7 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
     let entries = &scene.reading.entries;
     let mut rows = Rows::new(entries);
     let java_heap = scene.memory.as_ref().and_then(|memory| jvm::java_heap(memory, &scene.maps));
-    let (mut drift, mut shared_bound_bytes) = (0, 0);
+    let (mut drift, mut shared_bound_bytes, mut code_data_bytes) = (0, 0, [0; 2]);
     for (index, entry) in entries.iter().enumerate() {
         let divided = divide(entry, &claims, |map| scene.reading.pages_of(map));
         drift += divided.drift;
@@ -189,6 +194,8 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
             let common = usage.shared_clean + usage.shared_dirty > 0;
             shared_bound_bytes += if common { entry.map.end - entry.map.start } else { usage.rss };
         }
+        let of_code = code_data(entry, layer, &divided, &claims);
+        code_data_bytes = std::array::from_fn(|i| code_data_bytes[i] + of_code[i]);
         rows.add(index, layer, &divided, &claims);
     }
     if drift > tolerable(scene.reading.rss()) {
@@ -223,8 +230,22 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
         layers,
         beyond_rss,
         shared_bound_bytes,
+        code_data_bytes,
         java_heap,
         notes,
         cost,
+    })
+}
+
+/// What of a mapping is an image's own data: resident and mapped.
+fn code_data(entry: &Entry, layer: Layer, divided: &Divided, claims: &Claims) -> [u64; 2] {
+    if layer == Layer::Code {
+        let mapped = if entry.map.permissions.write { entry.map.end - entry.map.start } else { 0 };
+        return [entry.usage.anonymous, mapped];
+    }
+    let of_code = |start| claims.at(start).is_some_and(|claim| claim.layer == Layer::Code);
+    let pieces = divided.pieces.iter().filter(|piece| piece.claim.is_some_and(of_code));
+    pieces.fold([0; 2], |[resident, mapped], piece| {
+        [resident + piece.resident, mapped + piece.range.end - piece.range.start]
     })
 }

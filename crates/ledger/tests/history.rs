@@ -189,6 +189,30 @@ fn a_record_does_not_join_two_processes_that_had_one_pid() {
     assert_eq!(seen, [(7, 100, 39.0), (7, 4000, 39.0)]);
 }
 
+/// A process whose images' own data grows by 1 MB/s; `mapped`: how much of it there may come to be.
+fn loads(mapped: impl Fn(f64) -> f64) -> Line {
+    watched(80, |time| {
+        let rss = 50.0 * MB + MB * time;
+        Observation {
+            rss,
+            counters: [(Counter::Anonymous, rss)].into(),
+            sampled: true,
+            layers: [("code".to_owned(), rss)].into(),
+            code_data: Some([rss - 20.0 * MB, MB * mapped(time)]),
+            ..Observation::default()
+        }
+    })
+}
+
+#[test]
+fn data_of_ever_more_libraries_is_a_leak_and_a_table_that_is_filled_is_none() {
+    let line = loads(|time| 60.0 + time);
+    assert_eq!((leaks(&line, "code"), line.verdict.leak), (Some(true), Some(true)), "{line:?}");
+    assert_eq!(line.verdict.layer.as_deref(), Some("code"));
+    let line = loads(|_| 500.0);
+    assert_eq!(leaks(&line, "code"), Some(false), "{line:?}");
+}
+
 #[test]
 fn a_day_of_looks_takes_bounded_memory() {
     let mut history = History::new(7);
@@ -200,13 +224,14 @@ fn a_day_of_looks_takes_bounded_memory() {
         java_heap: Some(java(1.0, 0, 1.0)),
         ..Observation::default()
     };
+    seen.code_data = Some([MB; 2]);
     for second in 0..86_400u32 {
         seen.rss = MB * f64::from(second % 7);
         seen.java_heap = Some(java(1.0, second.into(), 1.0));
         history.observe(second.into(), &seen);
-        // RSS, counters, layers, what they hold together, the bound, both times and the old generation:
-        // 31 series of 2,048 points; and the times of looks and of collections.
-        assert!(history.points() <= 31 * 2048 + 512, "{} after {second} s", history.points());
+        // RSS, counters, layers, what they hold together, the bound, both times, data of code and the old generation:
+        // 33 series of 2,048 points; and the times of looks and of collections.
+        assert!(history.points() <= 33 * 2048 + 512, "{} after {second} s", history.points());
     }
 }
 

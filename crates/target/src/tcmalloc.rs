@@ -107,21 +107,22 @@ mod tests {
         let pagemap = Pagemap::open(&own).expect("our own pages");
         let maps = maps::read(&own).expect("our own maps");
         let start = data.as_ptr() as u64;
-        find(&memory, &pagemap, &[start..start + data.len() as u64 * 8], &maps)
+        let data = start..start + data.len() as u64 * 8;
+        find(&memory, &pagemap, std::slice::from_ref(&data), &maps)
     }
 
     #[test]
     fn a_leaf_and_its_records_make_a_circle_and_other_pointers_none() {
         let (mut leaf, pages) = (room(), room());
-        let first = (pages.as_ptr() as u64).next_multiple_of(SPAN_PAGE) / SPAN_PAGE;
+        let first = (pages.as_ptr() as u64).div_ceil(SPAN_PAGE);
         let mut span = vec![first, 100];
         let data = [7, leaf.as_ptr() as u64, pages.as_ptr() as u64];
         assert_eq!(found(&data, [&leaf, &span]), Spans::default());
         for page in [0, 99] {
             leaf[((first + page) % LEAF_ENTRIES) as usize] = span.as_ptr() as u64;
         }
-        let start = first * SPAN_PAGE;
-        assert_eq!(found(&data, [&leaf, &span]).spans, [start..start + 100 * SPAN_PAGE]);
+        let whole = first * SPAN_PAGE..(first + 100) * SPAN_PAGE;
+        assert_eq!(found(&data, [&leaf, &span]).spans, std::slice::from_ref(&whole));
         // What leads to no memory is no leaf, however much of it there is.
         leaf[9] = 0x50;
         assert_eq!(found(&data, [&leaf, &span]), Spans::default());

@@ -2,7 +2,8 @@
 
 use super::climb::{Climb, falls};
 use super::shape::{CLEAR, SLOWING, SMALLEST};
-use super::window::Window;
+use super::slope::median;
+use super::window::{Window, deepest};
 use super::{Nature, SHORTEST, When};
 use crate::series::{Point, Series};
 
@@ -162,12 +163,20 @@ pub(crate) fn quiet_time(span: f64) -> f64 {
 
 /// Whether the last third (at most a minute of it) did not grow, nor did it pause for as long before.
 pub(crate) fn growth_is_over(series: &Series) -> bool {
-    if Climb::new(series.points()).is_some_and(|c| c.kept > SMALLEST && c.since < AGAIN * c.gap) {
+    let pauses =
+        |c: Climb| c.since < AGAIN * c.gap && c.kept > SMALLEST.max(deepest(series.points()));
+    if Climb::new(series.points()).is_some_and(pauses) {
         return false;
     }
     let recent = series.last(quiet_time(series.span()));
-    let (Some(first), Some(last)) = (recent.first(), recent.last()) else { return false };
-    let lowest_late = recent[recent.len() / 2..].iter().map(|p| p.bytes).fold(f64::MAX, f64::min);
+    let Some(last) = recent.last().filter(|_| recent.len() >= 4) else { return false };
     let small = (SMALLEST / 4.0).max(last.bytes / 400.0);
-    recent.len() >= 4 && lowest_late - first.bytes < small && last.bytes - first.bytes < small
+    // What churns is now a little more, now a little less: halves are compared, not single looks.
+    let (early, late) = recent.split_at(recent.len() / 2);
+    let middle = |of: &[Point]| median(&of.iter().map(|p| p.bytes).collect::<Vec<_>>());
+    let lowest_late = late.iter().map(|p| p.bytes).fold(f64::MAX, f64::min);
+    let highest_early = early.iter().map(|p| p.bytes).fold(f64::MIN, f64::max);
+    middle(late) - middle(early) < small
+        && lowest_late - highest_early < small
+        && last.bytes - highest_early < small
 }

@@ -101,6 +101,11 @@ fn floors(points: &[Point], seconds: f64) -> Option<Vec<Point>> {
     (floors.len() >= BINS - MISSING).then_some(floors)
 }
 
+/// The deepest fall from any earlier value.
+pub(crate) fn deepest(points: &[Point]) -> f64 {
+    drops(points, 0.0).1
+}
+
 /// How often the series fell by more than `deep` from its highest since the last such fall, and
 /// the deepest fall of all.
 fn drops(points: &[Point], deep: f64) -> (usize, f64) {

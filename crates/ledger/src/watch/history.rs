@@ -47,6 +47,8 @@ pub struct History {
     collected: bool,
     /// What shared memory may come to without anything more being mapped.
     shared_bound: Series,
+    /// What images have of the process's own: resident, and mapped.
+    code_data: [Series; 2],
     /// What a JVM said of its heap.
     java: JavaSeries,
     /// The sum of what is held in each counter's layers.
@@ -85,6 +87,12 @@ impl History {
         if let Some(bound) = seen.shared_bound {
             self.shared_bound.push(point(bound));
         }
+        if let Some(both) = seen.code_data {
+            self.code_data
+                .iter_mut()
+                .zip(both)
+                .for_each(|(series, bytes)| series.push(point(bytes)));
+        }
         if let Some(heap) = seen.java_heap {
             self.java.push(time_s, heap);
         }
@@ -101,6 +109,7 @@ impl History {
     pub fn points(&self) -> usize {
         let series = [&self.rss, &self.shared_bound].into_iter().chain(self.counters.values());
         let series = series.chain(self.layers.values()).chain(self.held.values());
+        let series = series.chain(&self.code_data);
         let points: usize = series.map(|series| series.points().len()).sum();
         points + self.waits.points() + self.java.points() + self.full.len()
     }
@@ -154,6 +163,7 @@ impl History {
             sampled: self.sampled,
             unnamed: self.unnamed(),
             shared_bound_bytes: self.sampled.then(|| latest(&self.shared_bound)),
+            code_data_bytes: self.sampled.then(|| self.code_data.each_ref().map(latest)),
             java_heap: self.java.latest().filter(|_| self.sampled),
             collected: self.collected,
             scheduled_s: self.waits.latest(),
@@ -297,9 +307,23 @@ impl History {
         };
         match name {
             "shared" => self.within_what_is_mapped(verdict),
+            "code" => self.data_of_code(when).unwrap_or(verdict),
             "anonymous" if self.collected => self.java.ask(verdict, latest(series), when),
             _ => verdict,
         }
+    }
+
+    /// Pages of images can be dropped, but not their data: what loads ever more of them leaks it. Data
+    /// that was mapped before and is touched ends where it ends.
+    fn data_of_code(&self, when: When) -> Option<Verdict> {
+        let [resident, mapped] = &self.code_data;
+        let own = self.judge(&resident.without_glitches(), Nature::Held, when);
+        let own = confirmed(own, resident, self.counters.get(&Counter::Anonymous)?);
+        if own.leak != Some(true) || gain(mapped, own.window_s)? < rate(&own) / 2.0 {
+            return None;
+        }
+        let why = format!("data of ever more programs or libraries that are loaded: {}", own.why);
+        Some(Verdict { why, ..own })
     }
 
     /// Touching shared memory that was mapped before, and that others map too, ends where it ends.
@@ -307,11 +331,7 @@ impl History {
         if verdict.leak != Some(true) {
             return verdict;
         }
-        let gain = |series: &Series| match series.last(verdict.window_s + RECENT / 2.0) {
-            [first, .., last] => Some((last.bytes - first.bytes) / (last.time_s - first.time_s)),
-            _ => None,
-        };
-        match gain(&self.shared_bound) {
+        match gain(&self.shared_bound, verdict.window_s) {
             None => {
                 let why = "it was looked at too rarely to know that more of it is mapped".into();
                 Verdict { leak: None, why, ..verdict }
@@ -406,6 +426,14 @@ impl History {
             window_s: verdict.window_s,
             why: verdict.why,
         }
+    }
+}
+
+/// The rate of a series through a window and a little before, from its first look to its last.
+fn gain(series: &Series, window_s: f64) -> Option<f64> {
+    match series.last(window_s + RECENT / 2.0) {
+        [first, .., last] => Some((last.bytes - first.bytes) / (last.time_s - first.time_s)),
+        _ => None,
     }
 }
 

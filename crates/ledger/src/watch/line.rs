@@ -32,6 +32,10 @@ pub struct Line {
     /// What its shared memory may come to without anything more being mapped, where it was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared_bound_bytes: Option<u64>,
+    /// Data of programs and libraries that is the process's own, where it was looked at: what is
+    /// resident, and what may come to be without anything more being mapped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_data_bytes: Option<[u64; 2]>,
     /// What a JVM says of its heap, where it was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub java_heap: Option<JavaLine>,

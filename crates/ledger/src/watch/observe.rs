@@ -33,6 +33,8 @@ pub struct Observation {
     /// What shared memory may come to without anything more being mapped: touching what others hold
     /// already is no leak.
     pub shared_bound: Option<f64>,
+    /// Of images, what is the process's own: resident, and mapped.
+    pub code_data: Option<[f64; 2]>,
     /// What a JVM says of its heap.
     pub java_heap: Option<JavaLine>,
     /// Seconds that its first thread ran, and that it waited for a processor, since it began.
@@ -98,6 +100,7 @@ impl Observation {
             old_collections: heap.old_collections,
             capacity_bytes: heap.capacity_bytes,
         });
+        self.code_data = Some(sample.code_data_bytes.map(|bytes| bytes as f64));
         self.shared_bound = Some(sample.shared_bound_bytes as f64);
         for row in &sample.layers {
             self.layers.insert(row.layer.name().to_owned(), row.resident_bytes as f64);

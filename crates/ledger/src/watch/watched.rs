@@ -147,7 +147,7 @@ impl Watched {
             && line.layers.iter().all(|layer| layer.leak != Some(true))
         {
             (line.time_s, line.sampled, line.unnamed) = (now, false, BTreeMap::new());
-            (line.shared_bound_bytes, line.java_heap) = (None, None);
+            (line.shared_bound_bytes, line.java_heap, line.code_data_bytes) = (None, None, None);
             line.scheduled_s = self.seen.scheduled_s;
             return Some(line.clone());
         }
