@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use plumb_target::{Process, select};
+use plumb_target::{Process, cgroups};
 use serde::Serialize;
 
 use crate::sample::Sample;
@@ -41,7 +41,7 @@ pub fn groups(samples: &[Sample]) -> Vec<Group> {
     let mut found: BTreeMap<PathBuf, (u8, Vec<&Sample>)> = BTreeMap::new();
     for sample in samples {
         let Ok(process) = Process::open(sample.pid) else { continue };
-        if let Some((dir, version)) = select::memory_cgroup(&process) {
+        if let Some((dir, version)) = cgroups::memory(&process) {
             found.entry(dir).or_insert((version, Vec::new())).1.push(sample);
         }
     }

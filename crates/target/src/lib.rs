@@ -15,6 +15,7 @@
 //! Walkers of allocators take the trait [`ReadMemory`], not a pid: the same code runs over a live
 //! process, over a test's bytes and over a fuzzer's.
 
+pub mod cgroups;
 mod error;
 pub mod glibc;
 pub mod image;

@@ -1,14 +1,15 @@
 //! From what a person names to processes: a pid, a name pattern, a cgroup or a container id.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::cgroups::{self, Cgroup, within_hierarchy};
 use crate::{Error, Process, process};
 
 /// The processes that `text` names, by pid, each once:
 /// - digits: that pid;
-/// - a path that starts with `/`: the cgroup of that name (in any hierarchy) and those below it;
+/// - a path that starts with `/`: the cgroup of that name (in any hierarchy, or the directory where it is
+///   mounted) and those below it;
 /// - 12 to 64 hexadecimal digits: the container whose id starts so, seen in the cgroup's path;
 /// - else a name pattern with `*` and `?`, against the kernel's short name, the executable's file
 ///   name and the first two arguments' file names; a pattern without a wildcard matches whole names.
@@ -21,11 +22,12 @@ pub fn resolve(text: &str) -> Result<Vec<Process>, Error> {
     }
     let own = std::process::id();
     let found: BTreeSet<Process> = if text.starts_with('/') {
-        in_cgroup(|path| Path::new(path).starts_with(text.trim_end_matches('/')))
+        let path = within_hierarchy(text.trim_end_matches('/'));
+        in_cgroup(|group| Path::new(&group.path).starts_with(&path))
     } else {
         let mut found = BTreeSet::new();
         if is_container_id(text) {
-            found = in_cgroup(|path| path.split(['/', '-', '.', ':']).any(|p| p.starts_with(text)));
+            found = in_cgroup(|group| group.is_container(text));
         }
         if found.is_empty() {
             found = process::all().into_iter().filter(|p| has_name(p, text)).collect();
@@ -40,8 +42,8 @@ fn is_container_id(text: &str) -> bool {
     (12..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-fn in_cgroup(wanted: impl Fn(&str) -> bool) -> BTreeSet<Process> {
-    process::all().into_iter().filter(|p| cgroups(p).iter().any(|c| wanted(&c.path))).collect()
+fn in_cgroup(wanted: impl Fn(&Cgroup) -> bool) -> BTreeSet<Process> {
+    process::all().into_iter().filter(|p| cgroups::of(p).iter().any(&wanted)).collect()
 }
 
 fn has_name(process: &Process, pattern: &str) -> bool {
@@ -78,48 +80,6 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|&b| b == b'*')
 }
 
-/// A process's place in one cgroup hierarchy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cgroup {
-    /// The hierarchy's controllers; empty for version 2.
-    pub controllers: Vec<String>,
-    /// The path within the hierarchy.
-    pub path: String,
-}
-
-/// The cgroups that a process is in, one a hierarchy; none where they cannot be read.
-pub fn cgroups(process: &Process) -> Vec<Cgroup> {
-    let text = process.read("cgroup").unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    text.lines()
-        .filter_map(|line| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let controllers = parts.next()?.split(',').filter(|c| !c.is_empty());
-            let controllers = controllers.map(str::to_owned).collect();
-            Some(Cgroup { controllers, path: parts.next()?.to_owned() })
-        })
-        .collect()
-}
-
-/// The directory of the memory controller's cgroup of a process and the version of the hierarchy
-/// (1 or 2), where it is mounted here.
-pub fn memory_cgroup(process: &Process) -> Option<(PathBuf, u8)> {
-    let groups = cgroups(process);
-    let under = |root: &str, path: &str| Path::new(root).join(path.trim_start_matches('/'));
-    if let Some(v1) = groups.iter().find(|g| g.controllers.iter().any(|c| c == "memory")) {
-        // Inside a container the path may name what is not mounted: then the mount's root is ours.
-        let exact = under("/sys/fs/cgroup/memory", &v1.path);
-        let found = if exact.is_dir() { exact } else { PathBuf::from("/sys/fs/cgroup/memory") };
-        return found.join("memory.stat").is_file().then_some((found, 1));
-    }
-    let v2 = groups.iter().find(|g| g.controllers.is_empty())?;
-    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
-        .into_iter()
-        .flat_map(|root| [under(root, &v2.path), PathBuf::from(root)])
-        .find(|dir| fs::metadata(dir.join("memory.stat")).is_ok())
-        .map(|dir| (dir, 2))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +109,7 @@ mod tests {
         while !resolve("ca?").is_ok_and(|found| found.contains(&process)) {
             std::thread::yield_now();
         }
-        if let Some(group) = cgroups(&process).iter().find(|g| g.path.len() > 1) {
+        if let Some(group) = cgroups::of(&process).iter().find(|g| g.path.len() > 1) {
             assert!(resolve(&group.path).unwrap().contains(&process));
         }
         child.kill().unwrap();

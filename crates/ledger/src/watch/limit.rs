@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use plumb_target::{Process, select};
+use plumb_target::{Process, cgroups};
 
 /// A limit, and how far away it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,11 @@ fn kib(text: &str, name: &str) -> Option<u64> {
 
 /// The nearest of the process's memory cgroup and those above it.
 fn cgroup(process: &Process) -> Option<Limit> {
-    let (directory, version) = select::memory_cgroup(process)?;
+    let (directory, version) = cgroups::memory(process)?;
+    nearest_cgroup(&directory, version)
+}
+
+fn nearest_cgroup(directory: &Path, version: u8) -> Option<Limit> {
     let (usage, limit) = match version {
         1 => ("memory.usage_in_bytes", "memory.limit_in_bytes"),
         _ => ("memory.current", "memory.max"),
@@ -97,6 +101,40 @@ mod tests {
         fs::write(dir.path().join("memory.stat"), stat).unwrap();
         assert_eq!((cached(dir.path(), 1), cached(dir.path(), 2)), (107, 13));
         assert_eq!(cached(Path::new("/no/such/cgroup"), 2), 0);
+    }
+
+    #[test]
+    fn of_nested_groups_the_one_with_the_least_room_is_nearest() {
+        let root = tempfile::tempdir().unwrap();
+        let group = |path: &str, current: u64, max: &str, stat: &str| {
+            let dir = root.path().join(path);
+            fs::create_dir_all(&dir).unwrap();
+            let files = [
+                ("memory.current", current.to_string()),
+                ("memory.max", max.into()),
+                ("memory.stat", stat.into()),
+            ];
+            files
+                .iter()
+                .for_each(|(file, text)| fs::write(dir.join(file), format!("{text}\n")).unwrap());
+            dir
+        };
+        // As a kernel without swap prints it, in part.
+        let stat = "anon 3145728\nfile 1048576\nkernel 65536\nshmem 0\ninactive_anon 3145728\n\
+                    inactive_file 524288\nactive_file 524288\nworkingset_refault_file 7";
+        let slice = group("kubepods.slice", 90 << 20, "104857600", "inactive_file 0");
+        let pod = group("kubepods.slice/pod.slice", 5 << 20, "max", stat);
+        let own =
+            group("kubepods.slice/pod.slice/cri-containerd-1.scope", 4 << 20, "33554432", stat);
+        let limit = nearest_cgroup(&own, 2).unwrap();
+        assert_eq!(limit.name, format!("cgroup {}", slice.display()));
+        assert_eq!(limit.headroom_bytes, 104_857_600 - (90 << 20));
+        fs::write(slice.join("memory.max"), "max\n").unwrap();
+        let limit = nearest_cgroup(&own, 2).unwrap();
+        assert_eq!(limit.name, format!("cgroup {}", own.display()));
+        assert_eq!(limit.headroom_bytes, (32 << 20) - (3 << 20), "cached files are given back");
+        fs::write(own.join("memory.max"), "max\n").unwrap();
+        assert_eq!(nearest_cgroup(&pod, 2), None);
     }
 
     #[test]

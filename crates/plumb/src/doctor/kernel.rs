@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use plumb_target::{Process, select};
+use plumb_target::{Process, cgroups};
 
 use super::{Check, State};
 
@@ -38,7 +38,7 @@ fn parse(release: &str) -> Option<(u32, u32)> {
 
 fn cgroup() -> Check {
     let what = "time to out-of-memory in `watch`, the cgroup's split in `mem`";
-    match select::memory_cgroup(&Process::own()) {
+    match cgroups::memory(&Process::own()) {
         Some((directory, version)) => Check::ok(
             "cgroup",
             what,
