@@ -9,9 +9,9 @@ use plumb_tests::lab::{self, Program};
 use plumb_tests::ledger::{self, faults};
 
 /// Every program of the lab that stands still without a rate. The other ones are named, so that a
-/// new program is not forgotten: a library, a churn that cannot know what malloc keeps of it, and one
+/// new program is not forgotten: a library, churns that cannot know what malloc keeps of them, and one
 /// that never stands still.
-const MOVING: [&str; 3] = ["munmap_preload", "malloc_churn", "maps_moving"];
+const MOVING: [&str; 4] = ["munmap_preload", "malloc_churn", "malloc_sampled", "maps_moving"];
 
 fn programs() -> Vec<String> {
     let built = lab::build();

@@ -39,6 +39,19 @@ pub fn allocates(frames: &[Frame]) -> bool {
     frames.iter().any(calls) || stands_in(frames)
 }
 
+/// Whether memory was taken for an arena of CPython's objects.
+pub fn makes_objects(frames: &[Frame]) -> bool {
+    const CALLS: [&str; 5] = [
+        "_PyObject_ArenaMmap",
+        "_PyObject_Malloc",
+        "PyObject_Malloc",
+        "PyObject_Realloc",
+        "PyObject_Calloc",
+    ];
+    let calls = |f: &Frame| f.function.as_deref().is_some_and(|name| CALLS.contains(&name));
+    frames.iter().any(calls) && !allocates(frames)
+}
+
 /// Resident bytes of these holdings whose stacks are so.
 pub fn held(
     tracer: &mut Tracer,
@@ -73,6 +86,10 @@ mod tests {
         let libc = [frame("mmap", "/lib/libc.so.6"), frame("sysmalloc", "/lib/libc.so.6")];
         let pool = [frame("mmap", "/lib/libc.so.6"), frame("pool_grow", "/lib/libpool.so"), main];
         assert!(stands_in(&preloaded) && stands_in(&linked) && !stands_in(&libc));
+        let libpython = |name: &str| frame(name, "/lib/libpython3.11.so.1.0");
+        let arena = [frame("mmap", "/lib/libc.so.6"), libpython("PyObject_Malloc")];
+        let large = [libc[0].clone(), libc[1].clone(), libpython("PyObject_Malloc")];
+        assert!(makes_objects(&arena) && !makes_objects(&large));
         assert!(allocates(&preloaded) && allocates(&libc) && !allocates(&pool));
     }
 }

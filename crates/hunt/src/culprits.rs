@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 
 use plumb_ledger::verdict::Kind;
 use plumb_trace::account::Backing;
+use plumb_trace::burst::Of;
 use plumb_trace::samples::Kept;
 use plumb_trace::{Holding, Tracer};
 
@@ -26,8 +27,14 @@ pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit>
     if verdict.summary.leak.is_none() && !grows(verdict) {
         return Vec::new();
     }
-    if layer.starts_with("heap")
-        && let Some(sampled) = sampled(tracer, verdict, now_ns)
+    let of = match layer {
+        l if l.starts_with("heap") => Some(Of::Heap),
+        l if l.starts_with("python") => Some(Of::Objects),
+        _ => None,
+    };
+    if let Some(of) = of
+        && tracer.burst_of() == Some((verdict.pid, of))
+        && let Some(sampled) = sampled(tracer, verdict, of, now_ns)
     {
         return biggest(sampled, layer);
     }
@@ -88,6 +95,9 @@ const FEW: u64 = 2;
 /// An allocation must have stayed this long to be called kept, in nanoseconds.
 const YOUNG_NS: u64 = 3_000_000_000;
 
+/// Fewer sampled objects say nothing of who allocates.
+const OBJECTS_LEAST: usize = 500;
+
 /// The holdings that can be what a layer is made of.
 fn holding(tracer: &Tracer, layer: &str) -> Vec<Holding> {
     let all = tracer.holdings().into_iter();
@@ -102,9 +112,13 @@ pub fn keep_fates(tracer: &mut Tracer, now_ns: u64) {
 /// Shares by what bursts of probes saw allocated and the heap itself says is still in use; the total
 /// is the ledger's. Requests that got a mapping each are known to the byte. `None` where too little
 /// was seen.
-fn sampled(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Option<Vec<Culprit>> {
+fn sampled(tracer: &mut Tracer, verdict: &Verdict, of: Of, now_ns: u64) -> Option<Vec<Culprit>> {
     let kept = tracer.kept(now_ns.saturating_sub(YOUNG_NS), ENOUGH_KEPT)?;
-    let own = |h: &Holding| h.pid == verdict.pid && h.backing == Backing::Chunk;
+    // An interpreter that was built with its allocator inlined shows few of its calls, not all alike.
+    if of == Of::Objects && tracer.burst_samples().is_none_or(|seen| seen < OBJECTS_LEAST) {
+        return None;
+    }
+    let own = |h: &Holding| of == Of::Heap && h.pid == verdict.pid && h.backing == Backing::Chunk;
     let chunks: Vec<Holding> = tracer.holdings().into_iter().filter(own).collect();
     let growth = verdict.grown_bytes.max(1);
     let in_chunks: u64 = chunks.iter().map(|h| h.resident).sum();
@@ -126,7 +140,7 @@ fn sampled(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Option<Vec<Cu
             pid: verdict.pid,
             outstanding_bytes: outstanding,
             older_bytes: 0,
-            count: outstanding * k.count / k.bytes,
+            count: (outstanding as f64 * k.pieces / k.bytes as f64) as u64,
             share: share(outstanding, growth),
             share_error: Some(
                 (1.96 * (1.0 - part) * k.survival * k.squares.sqrt() / weights).min(1.0),

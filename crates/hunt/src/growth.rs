@@ -160,9 +160,17 @@ impl Growth {
 
     /// The process whose heap grew most, if one did, and by how many bytes.
     pub fn growing_heap(&self) -> Option<(u32, u64)> {
-        let heaps =
-            self.tracks.iter().filter(|((_, l), _)| matches!(l.as_str(), "heap" | "heap_in_use"));
-        let grown = heaps.map(|((pid, _), t)| (*pid, grown(t)));
+        self.growing(&["heap", "heap_in_use"])
+    }
+
+    /// The same of the arenas of Python's objects.
+    pub fn growing_objects(&self) -> Option<(u32, u64)> {
+        self.growing(&["python", "python_in_use"])
+    }
+
+    fn growing(&self, layers: &[&str]) -> Option<(u32, u64)> {
+        let tracks = self.tracks.iter().filter(|((_, l), _)| layers.contains(&l.as_str()));
+        let grown = tracks.map(|((pid, _), t)| (*pid, grown(t)));
         grown.filter(|(_, bytes)| *bytes >= 1 << 20).max_by_key(|(_, bytes)| *bytes)
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use plumb_target::Process;
 use plumb_trace::account::Backing;
+use plumb_trace::burst::Of;
 use plumb_trace::{Holding, Tracer};
 
 use crate::cost::Meter;
@@ -100,6 +101,7 @@ pub fn run(
         next_fates: started,
         hooks,
         no_bursts: None,
+        no_objects: false,
         objects: Censuses::default(),
         floor: options.floor,
     };
@@ -141,6 +143,8 @@ struct Hunt {
     hooks: JoinHandle<Option<serde_json::Value>>,
     /// Why malloc cannot be probed.
     no_bursts: Option<String>,
+    /// Whether CPython's allocator cannot be probed.
+    no_objects: bool,
     floor: Option<Floor>,
     objects: Censuses,
 }
@@ -179,26 +183,71 @@ impl Hunt {
         }
     }
 
-    /// A heap that grows: probe its malloc in bursts.
+    /// A heap that grows, or Python's arenas: probe who allocates in bursts.
     fn burst_when_needed(&mut self) {
-        let wanted = self.floor.is_none_or(|f| f == Floor::Heap);
-        if !wanted || self.tracer.burst_samples().is_some() || self.no_bursts.is_some() {
+        let now = self.tracer.burst_of();
+        let Some((pid, of)) = self.allocates(now) else { return };
+        let is_refused = match of {
+            Of::Heap => self.no_bursts.is_some(),
+            Of::Objects => self.no_objects,
+        };
+        if is_refused || now.is_some_and(|(p, o)| p != pid || o == of) {
             return;
         }
-        let pinned = self.floor.and_then(|_| self.tracer.alive().first().map(Process::pid));
-        let Some(pid) = pinned.or_else(|| self.growing_heap()) else { return };
-        if let Ok(process) = Process::open(pid)
-            && let Err(why) = self.tracer.burst_on(&process)
-        {
-            self.no_bursts.get_or_insert(why.to_string());
+        let Ok(process) = Process::open(pid) else { return };
+        if let Err(why) = self.tracer.burst_on(&process, of) {
+            match of {
+                Of::Heap => _ = self.no_bursts.get_or_insert(why.to_string()),
+                // The stacks by which arenas grew are left, and the census.
+                Of::Objects => self.no_objects = true,
+            }
         }
     }
 
-    /// The process whose heap grows: by the ledger, or, between its samples, by the kernel's count, of
-    /// which no mapping but an allocator's is the reason.
-    fn growing_heap(&mut self) -> Option<u32> {
-        if let Some((pid, _)) = self.growth.growing_heap() {
-            return Some(pid);
+    /// Which allocations of which process to probe. What is probed already goes on, until the other has
+    /// grown twice as much.
+    fn allocates(&mut self, now: Option<(u32, Of)>) -> Option<(u32, Of)> {
+        match self.floor {
+            None => {}
+            Some(floor @ (Floor::Heap | Floor::Python)) if now.is_none() => {
+                let of = if floor == Floor::Heap { Of::Heap } else { Of::Objects };
+                return Some((self.tracer.alive().first()?.pid(), of));
+            }
+            Some(_) => return None,
+        }
+        let heap = if now.is_none() { self.growing_heap() } else { self.growth.growing_heap() };
+        let mut objects = self.growth.growing_objects();
+        if objects.is_none() && now.is_none() {
+            objects = self.mapped_arenas();
+        }
+        let objects = objects.filter(|_| !self.no_objects);
+        let (h, o) = (heap.map_or(0, |(_, n)| n), objects.map_or(0, |(_, n)| n));
+        let objects_first = match now {
+            None => o > h,
+            Some((_, Of::Heap)) => o > 2 * h,
+            Some((_, Of::Objects)) => o * 2 >= h,
+        };
+        let (of, grower) = if objects_first { (Of::Objects, objects) } else { (Of::Heap, heap) };
+        grower.map(|(pid, _)| (pid, of))
+    }
+
+    /// The process that has mapped most for Python's objects, between the ledger's samples, and how much.
+    fn mapped_arenas(&mut self) -> Option<(u32, u64)> {
+        let all = self.tracer.holdings();
+        let pids: Vec<u32> = self.growth.counted().map(|(pid, _)| pid).collect();
+        let mapped = pids.into_iter().map(|pid| {
+            let own = |h: &&Holding| h.pid == pid && h.backing == Backing::Anonymous;
+            let own: Vec<Holding> = all.iter().filter(own).copied().collect();
+            (pid, allocators::held(&mut self.tracer, &own, allocators::makes_objects))
+        });
+        mapped.filter(|(_, bytes)| *bytes >= 1 << 20).max_by_key(|(_, bytes)| *bytes)
+    }
+
+    /// The process whose heap grows, and by how much: by the ledger, or, between its samples, by the
+    /// kernel's count, of which no mapping but an allocator's is the reason.
+    fn growing_heap(&mut self) -> Option<(u32, u64)> {
+        if let Some(found) = self.growth.growing_heap() {
+            return Some(found);
         }
         let counted: Vec<(u32, u64)> = self.growth.counted().collect();
         let all = self.tracer.holdings();
@@ -208,8 +257,9 @@ impl Hunt {
             };
             let own: Vec<Holding> = all.iter().filter(private).copied().collect();
             let mapped = allocators::held(&mut self.tracer, &own, |f| !allocators::allocates(f));
-            if grown.saturating_sub(mapped) >= 1 << 20 {
-                return Some(pid);
+            let rest = grown.saturating_sub(mapped);
+            if rest >= 1 << 20 {
+                return Some((pid, rest));
             }
         }
         None

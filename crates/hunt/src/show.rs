@@ -124,7 +124,8 @@ fn objects(out: &mut String, r: &Report) -> std::fmt::Result {
     let Some(objects) = &r.python else { return Ok(()) };
     let grew = objects.types.iter().filter(|t| t.bytes_growth >= 100 << 10);
     let layer = r.verdict.summary.layer.as_deref().unwrap_or("");
-    if layer.starts_with("python") && !r.culprits.is_empty() {
+    let only_grew = r.culprits.first().is_some_and(|c| c.share_error.is_none());
+    if layer.starts_with("python") && only_grew {
         writeln!(
             out,
             "          (who made Python's arenas grow; what fills them are these objects)"

@@ -38,6 +38,7 @@ pub mod symbols;
 pub mod tcmalloc;
 pub mod text_diff;
 pub mod threads;
+pub mod usdt;
 
 pub use error::Error;
 pub use image::{Image, images};

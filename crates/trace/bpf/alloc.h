@@ -95,7 +95,7 @@ INLINE int give(struct regs *r, u32 function)
 		return 0;
 	fill(&rec->event, KIND_ALLOC, t);
 	rec->event.nr = 0;
-	rec->event.args[0] = a->bytes;
+	rec->event.args[0] = rec->event.args[2] = a->bytes;
 	rec->event.args[1] = a->old;
 	rec->event.ret = at;
 	map_delete(&asked, &key);
@@ -117,7 +117,7 @@ INLINE int give_chunk(struct regs *r)
 		return 0;
 	fill(&rec->event, KIND_ALLOC, t);
 	rec->event.nr = 0;
-	rec->event.args[0] = (head & ~7ull) - 8;
+	rec->event.args[0] = rec->event.args[2] = (head & ~7ull) - 8;
 	rec->event.args[1] = 0;
 	rec->event.ret = r->ax;
 	name_stack(rec, t, r->ip, r->sp, r->bp);
@@ -155,6 +155,10 @@ int asks(struct regs *r)
 		return ask(function, r->si, r->di, 0);
 	case 3:
 		return ask(function, r->si, 0, 0);
+	case 5:
+		return ask(function, r->si * r->dx, 0, 0);
+	case 6:
+		return ask(function, r->dx, r->si, 0);
 	default:
 		return ask(function, r->dx, 0, r->di);
 	}
@@ -167,17 +171,19 @@ int gives(struct regs *r)
 	return cookie & COOKIE_KIND ? give_chunk(r) : give(r, cookie >> COOKIE_FUNCTION);
 }
 
-/* free, and all that are like it. */
+/* free, and all that are like it; the cookie says whether a context comes before the address. */
 SEC("uprobe")
 int frees(struct regs *r)
 {
-	u64 at = r->di;
+	/* Read before the call: a pointer into the registers that depends on it is refused. */
+	u64 first = r->di, second = r->si;
+	u64 at = attach_cookie(r) ? second : first;
 	u32 tgid = pid_tgid() >> 32;
 	struct target *t = map_lookup(&targets, &tgid);
 	if (!t || !map_lookup(&sampled, &at) || !has_room_for_samples())
 		return 0;
 	map_delete(&sampled, &at);
-	emit_bare(t, KIND_FREE, 0, r, 0);
+	emit_short(t, KIND_FREE, at, RB_NO_WAKEUP);
 	return 0;
 }
 

@@ -35,7 +35,7 @@ INLINE void emit_bare(struct target *t, u32 kind, u32 nr, struct regs *r, s64 re
 	count(COUNT_EVENTS);
 }
 
-INLINE void emit_life(struct target *t, u32 kind, u64 arg)
+INLINE void emit_short(struct target *t, u32 kind, u64 arg, u64 wake)
 {
 	struct event *e = ring_reserve(&events, sizeof(*e), 0);
 	if (!e) {
@@ -48,6 +48,11 @@ INLINE void emit_life(struct target *t, u32 kind, u64 arg)
 	e->ret = 0;
 	e->stack = 0;
 	e->flags = 0;
-	ring_submit(e, RB_FORCE_WAKEUP);
+	ring_submit(e, wake);
 	count(COUNT_EVENTS);
+}
+
+INLINE void emit_life(struct target *t, u32 kind, u64 arg)
+{
+	emit_short(t, kind, arg, RB_FORCE_WAKEUP);
 }

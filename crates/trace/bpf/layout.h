@@ -43,6 +43,7 @@ struct event {
 };
 enum { WITH_STACK = 1, HASHED = 2, HAS_STACK = 4 };
 
+/* Of a goroutine's frame, only `code`: its return address. */
 struct python_frame {
 	u64 code;
 	u64 instr;
@@ -76,7 +77,7 @@ struct target {
 	u32 space;
 	u32 flags;
 };
-enum { TARGET_PYTHON = 1, TARGET_NO_CHILDREN = 2 };
+enum { TARGET_PYTHON = 1, TARGET_NO_CHILDREN = 2, TARGET_GO = 4 };
 
 struct span {
 	u64 start, end;

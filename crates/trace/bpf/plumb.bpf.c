@@ -8,6 +8,7 @@
 #include "emit.h"
 #include "stack.h"
 #include "alloc.h"
+#include "usdt.h"
 #include "files.h"
 
 enum {
@@ -205,7 +206,7 @@ int execed(struct raw_args *ctx)
 	if (!t || !c)
 		return 0;
 	t->space = __sync_fetch_and_add(&c->next_space, 1);
-	t->flags &= ~TARGET_PYTHON;
+	t->flags &= ~(TARGET_PYTHON | TARGET_GO);
 	emit_life(t, KIND_EXEC, 0);
 	return 0;
 }

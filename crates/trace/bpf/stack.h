@@ -180,6 +180,8 @@ GLOBAL int copy_returns(struct stack *s)
 	return 0;
 }
 
+#include "go.h"
+
 /* Fills in the stack's name and, where it has none or a new one, marks it for copying. */
 INLINE void name_stack(struct record *r, struct target *t, u64 ip, u64 sp, u64 bp)
 {
@@ -191,6 +193,8 @@ INLINE void name_stack(struct record *r, struct target *t, u64 ip, u64 sp, u64 b
 	s->python_hash = 0;
 	if (t->flags & TARGET_PYTHON)
 		s->python_hash = python_frames(s, r->event.tgid, r->event.tid);
+	else if (t->flags & TARGET_GO)
+		s->python_hash = go_frames(s);
 	u64 h = walk(t->space, ip, sp, bp, s->python_hash);
 	r->event.stack = h;
 	r->event.flags = HAS_STACK | (h ? HASHED : 0);

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use plumb_target::{Image, Memory, Process, images, maps};
 
 use crate::Error;
+use crate::usdt::{Told, told};
 
 /// In which arguments a function is told what is wanted: the cookies of `asks` in `bpf/alloc.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,18 +26,23 @@ pub enum Ask {
     Aligned,
     /// The third; the first is where the address is put.
     Posix,
+    /// The second times the third, behind a context.
+    ContextCalloc,
+    /// The third; the second is what it replaces, behind a context.
+    ContextRealloc,
 }
 
 impl Ask {
-    /// The BPF program that knows only this kind.
-    pub fn program(self) -> &'static str {
-        match self {
+    /// The BPF program that knows only this kind, if there is one.
+    pub fn program(self) -> Option<&'static str> {
+        Some(match self {
             Self::Malloc => "ask_malloc",
             Self::Calloc => "ask_calloc",
             Self::Realloc => "ask_realloc",
             Self::Aligned => "ask_aligned",
             Self::Posix => "ask_posix",
-        }
+            Self::ContextCalloc | Self::ContextRealloc => return None,
+        })
     }
 }
 
@@ -73,13 +79,15 @@ pub struct Point {
     pub offset: u64,
 }
 
-/// A function that takes memory back, its address being the first argument.
+/// A function that takes memory back, its address being the first argument, or the second.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Free {
     /// The file, as this process can open it.
     pub path: PathBuf,
     /// Where the function begins in it.
     pub offset: u64,
+    /// Whether a context comes before the address.
+    pub has_context: bool,
 }
 
 /// What is to be probed in a process.
@@ -93,6 +101,8 @@ pub struct Allocators {
     pub text: Vec<Range<u64>>,
     /// Whether all of it is glibc's malloc, whose chunks tell whether they are in use.
     pub glibc: bool,
+    /// Where the program itself tells of what it samples.
+    pub told: Vec<Told>,
 }
 
 /// Images whose text is guarded at once: `GUARDS` in `bpf/layout.h`.
@@ -165,11 +175,18 @@ const DELETES: [&str; 8] = [
 pub fn find(process: &Process) -> Result<Allocators, Error> {
     let maps = maps::read(process)?;
     let all = images(process, &maps);
-    if all.iter().any(|image| image.elf.is_go) {
+    let mut found = Allocators { glibc: true, ..Allocators::default() };
+    for image in &all {
+        let told = told(process, image);
+        if !told.is_empty() && found.text.len() < GUARDS {
+            found.text.push(image.range.clone());
+            found.told.extend(told);
+        }
+    }
+    if found.told.is_empty() && all.iter().any(|image| image.elf.is_go) {
         return Err(refusal("malloc", "Go's allocator moves stacks; it must not be probed"));
     }
     let stand_in = |image: &&Image| STAND_INS.iter().any(|s| image.name().starts_with(s));
-    let mut found = Allocators { glibc: true, ..Allocators::default() };
     // What a program has linked in, then what stands in for libc's malloc, or else that.
     let program = all.iter().find(|image| image.elf.has_interpreter || image.elf.soname.is_none());
     let mut last = None;
@@ -195,7 +212,7 @@ pub fn find(process: &Process) -> Result<Allocators, Error> {
     if !is_whole || found.points.len() == before {
         all.iter().filter(|image| is_libc(&image.name())).for_each(|i| add(&mut found, i));
     }
-    if found.points.is_empty() {
+    if found.points.is_empty() && found.told.is_empty() {
         let none =
             || refusal("malloc", "no allocator is known by its symbols: linked in and stripped?");
         return Err(last.unwrap_or_else(none));
@@ -263,7 +280,11 @@ fn frees(process: &Process, image: &Image) -> Result<Vec<Free>, Error> {
         let Some(symbol) = symbol else { continue };
         let offset = checked(process, image, &name, symbol.address)?;
         if !found.iter().any(|f| f.offset == offset) {
-            found.push(Free { path: process.path_in_root(&image.path), offset });
+            found.push(Free {
+                path: process.path_in_root(&image.path),
+                offset,
+                has_context: false,
+            });
         }
     }
     Ok(found)
@@ -276,7 +297,12 @@ pub(crate) fn refusal(function: &str, why: &str) -> Error {
 }
 
 /// A function's offset in its file, once its bytes in memory were seen to be the file's.
-fn checked(process: &Process, image: &Image, function: &str, address: u64) -> Result<u64, Error> {
+pub(crate) fn checked(
+    process: &Process,
+    image: &Image,
+    function: &str,
+    address: u64,
+) -> Result<u64, Error> {
     let offset = image.elf.offset_of(address);
     let offset = offset.ok_or_else(|| refusal(function, "not in the file"))?;
     let (mut file, mut memory) = ([0; COMPARED], [0; COMPARED]);

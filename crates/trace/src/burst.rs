@@ -13,13 +13,24 @@ use crate::account::StackId;
 use crate::allocators::{self, Allocators, Point, refusal};
 use crate::keeper::{Keeper, Link, Placement};
 use crate::multi::Multi;
+use crate::pools::Pools;
 use crate::probe::Probe;
 use crate::samples::{Fate, Kept, Sample, Samples};
+use crate::usdt::Told;
 
 /// How long all probes stay on at once. Where the kernel has links of many, that is all; elsewhere a
 /// function's own are on for as long as it takes to put the others on and off as well, the busiest
 /// functions' the shortest.
 pub const BURST: Duration = Duration::from_millis(4);
+
+/// Whose allocations are probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// The heap's.
+    Heap,
+    /// CPython's, of objects in its arenas.
+    Objects,
+}
 
 /// Bursts on one process's allocator.
 #[derive(Debug)]
@@ -29,6 +40,9 @@ pub struct Bursts {
     keeper: Keeper,
     links: Vec<Link>,
     samples: Samples,
+    of: Of,
+    /// Whether the probes are those by which the program tells of its own samples: these stay on.
+    tells: bool,
     /// The target made probed text writable: never again.
     refused: bool,
 }
@@ -38,9 +52,16 @@ impl Bursts {
     ///
     /// # Errors
     /// None that can be probed, text that differs from its file, or a kernel that refuses.
-    pub fn new(process: &Process, probe: &mut Probe) -> Result<Self, Error> {
-        let allocators = allocators::find(process)?;
+    pub fn new(process: &Process, of: Of, probe: &mut Probe) -> Result<Self, Error> {
+        let allocators = match of {
+            Of::Heap => allocators::find(process)?,
+            Of::Objects => crate::python::allocator::find(process)?,
+        };
         probe.load_bursts()?;
+        let tells = probe.multi().is_some() && !allocators.told.is_empty();
+        if probe.multi().is_none() && (of == Of::Objects || allocators.points.is_empty()) {
+            return Err(refusal("malloc", "this kernel has no probes of many functions at once"));
+        }
         let keeper = Keeper::start().map_err(|e| refusal("malloc", &e.to_string()))?;
         Ok(Self {
             process: *process,
@@ -48,6 +69,8 @@ impl Bursts {
             keeper,
             links: Vec::new(),
             samples: Samples::default(),
+            of,
+            tells,
             refused: false,
         })
     }
@@ -55,6 +78,27 @@ impl Bursts {
     /// The process.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Whose allocations are probed.
+    pub fn of(&self) -> Of {
+        self.of
+    }
+
+    /// Whether the program tells of its allocations by itself: then its probes may stay on.
+    pub fn tells(&self) -> bool {
+        self.tells
+    }
+
+    /// The program tells too much, or nothing: from now on there are bursts, of the allocator's functions
+    /// where these are known.
+    pub fn stop_telling(&mut self) {
+        self.off();
+        self.tells = false;
+        if self.samples.seen() == 0 {
+            self.allocators.told.clear();
+        }
+        self.samples = Samples::default();
     }
 
     /// Puts the probes on. Returns at once; [`Bursts::off`] must follow within [`BURST`], and
@@ -87,7 +131,7 @@ impl Bursts {
             return self.place_together(multi, pid);
         }
         let programs = self.allocators.points.iter().flat_map(|p| {
-            let entry = p.entry.map(|ask| (ask.program(), false, p));
+            let entry = p.entry.and_then(|ask| Some((ask.program()?, false, p)));
             [Some((p.leave.program(), true, p)), entry].into_iter().flatten()
         });
         for (name, at_return, point) in programs {
@@ -101,9 +145,28 @@ impl Bursts {
 
     fn place_together(&mut self, multi: &Multi, pid: u32) -> Result<(), Error> {
         let (keeper, links) = (&mut self.keeper, &mut self.links);
+        if self.tells || self.allocators.points.is_empty() {
+            self.samples.sees_ends = true;
+            for told in &self.allocators.told {
+                let Told { offset, cookie, counter, .. } = *told;
+                let places = [Placement { offset, cookie, counter }];
+                let on = keeper.on_many(
+                    multi.told(told.alloc),
+                    (told.path.as_path(), &places),
+                    false,
+                    pid,
+                    links,
+                );
+                on.map_err(|e| refusal("otel_memory", &e.to_string()))?;
+            }
+            return Ok(());
+        }
         // Before all: an end that is not seen makes what was seen look kept.
         for frees in self.allocators.frees.chunk_by(|a, b| a.path == b.path) {
-            let places: Vec<Placement> = frees.iter().map(|f| (f.offset, 0)).collect();
+            let places: Vec<Placement> = frees
+                .iter()
+                .map(|f| Placement { offset: f.offset, cookie: f.has_context.into(), counter: 0 })
+                .collect();
             let at = (frees[0].path.as_path(), places.as_slice());
             let on = keeper.on_many(multi.free(), at, false, pid, links);
             on.map_err(|e| refusal("free", &e.to_string()))?;
@@ -173,11 +236,17 @@ impl Bursts {
     /// cannot be asked, and of a process that is gone, what was not seen to be given again counts as in
     /// use.
     pub fn kept(&self, until_ns: u64) -> Vec<(StackId, Kept)> {
-        let asks = self.allocators.glibc && self.can_ask();
+        let told = self.tells || self.allocators.points.is_empty();
+        let asks = self.allocators.glibc && !told && self.can_ask();
         let memory = Memory::open(&self.process).ok().filter(|_| asks);
-        self.samples.kept(until_ns, |address, sample| match &memory {
-            Some(memory) => fate(address, sample, memory).unwrap_or(Fate::Freed),
-            None => Fate::InUse,
+        let mut pools = match self.of {
+            Of::Objects => Pools::of(&self.process),
+            Of::Heap => None,
+        };
+        self.samples.kept(until_ns, |address, sample| match (&mut pools, &memory) {
+            (Some(pools), _) => pools.fate(address),
+            (_, Some(memory)) => fate(address, sample, memory).unwrap_or(Fate::Freed),
+            _ => Fate::InUse,
         })
     }
 }
@@ -186,8 +255,9 @@ impl Bursts {
 fn cookies(points: &[Point]) -> (Vec<Placement>, Vec<Placement>) {
     const FUNCTION: u64 = 8;
     let numbered = || (0..).zip(points);
-    let entry = |(n, p): (u64, &Point)| Some((p.offset, n << FUNCTION | p.entry? as u64));
-    let leave = |(n, p): (u64, &Point)| (p.offset, n << FUNCTION | p.leave as u64);
+    let place = |p: &Point, cookie| Placement { offset: p.offset, cookie, counter: 0 };
+    let entry = |(n, p): (u64, &Point)| Some(place(p, n << FUNCTION | p.entry? as u64));
+    let leave = |(n, p): (u64, &Point)| place(p, n << FUNCTION | p.leave as u64);
     (numbered().filter_map(entry).collect(), numbered().map(leave).collect())
 }
 

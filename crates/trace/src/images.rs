@@ -9,11 +9,12 @@ use crate::Error;
 use crate::account::StackId;
 use crate::events::{Event, Kind, RawStack};
 use crate::frames::Frame;
+use crate::jit::Jits;
 use crate::modules::Modules;
 use crate::probe::Probe;
 use crate::python::{self, PythonFrame, code::Codes};
 use crate::stacks::{Code, Stack, Stacks, UNKNOWN};
-use crate::symbols::{PerfMap, Symbols};
+use crate::symbols::Symbols;
 use crate::unwind::{self, Space, Unwound};
 
 /// One address space, as long as it runs one program.
@@ -23,11 +24,23 @@ struct Image {
     /// Code was mapped since its maps were read.
     stale: bool,
     python: Option<Codes>,
+    go: bool,
 }
 
 impl Image {
     fn new() -> Self {
-        Self { space: Space::new(), stale: true, python: None }
+        Self { space: Space::new(), stale: true, python: None, go: false }
+    }
+
+    /// Has the goroutines of a process read, if it runs Go.
+    fn find_go(
+        &mut self,
+        process: &Process,
+        modules: &Modules,
+        probe: &mut Probe,
+    ) -> Result<(), Error> {
+        self.go = self.python.is_none() && self.space.runs_go(modules);
+        if self.go { probe.set_go(process.pid()) } else { Ok(()) }
     }
 
     /// Has the frames of a process's interpreter read, if it runs one.
@@ -68,7 +81,7 @@ pub(crate) struct Images {
     modules: Modules,
     stacks: Stacks,
     symbols: Symbols,
-    jit: HashMap<u32, PerfMap>,
+    jit: Jits,
 }
 
 impl Images {
@@ -83,6 +96,7 @@ impl Images {
         let mut image = Image::new();
         image.space.refresh(process, &mut self.modules)?;
         image.find_python(process, probe)?;
+        image.find_go(process, &self.modules, probe)?;
         self.all.insert(space, image);
         Ok(())
     }
@@ -123,6 +137,7 @@ impl Images {
             image.stale = image.space.refresh(&process, &mut self.modules).is_err();
             // Without it stacks are only poorer.
             image.find_python(&process, probe).ok();
+            image.find_go(&process, &self.modules, probe).ok();
         }
         let memory = Lazy::new(event.tgid);
         let unwound = image.space.unwind(raw, &self.modules, &memory);
@@ -154,22 +169,24 @@ impl Images {
         let mut native = Vec::with_capacity(unwound.pcs.len());
         for (i, pc) in unwound.pcs.iter().enumerate() {
             if unwound.signals.contains(&i) {
-                native.push(Code::Jit(Some("<signal handler called>".to_owned())));
+                native.push(Code::Signal);
                 continue;
             }
             // Where an allocation is seen, its function has just returned.
             let is_return = i > 0 || event.kind == Kind::Alloc;
             native.push(match image.space.place(*pc, is_return) {
                 Some(place) => Code::Placed(place),
-                None => self
-                    .jit
-                    .entry(event.tgid)
-                    .or_insert_with(|| {
-                        Process::open(event.tgid).map(|p| PerfMap::read(&p)).unwrap_or_default()
-                    })
-                    .find(*pc)
-                    .map_or(Code::Unknown, |name| Code::Jit(Some(name.to_owned()))),
+                None => Code::Compiled {
+                    pid: event.tgid,
+                    pc: *pc,
+                    name: self.jit.find(event.tgid, *pc),
+                },
             });
+        }
+        if image.go && !raw.python.is_empty() {
+            native.push(Code::Switch);
+            let goroutine = raw.python.iter().map_while(|f| image.space.place(f.code, true));
+            native.extend(goroutine.map(Code::Placed));
         }
         let stack = Stack { native, python, complete: unwound.complete };
         self.stacks.insert(name, || stack)
@@ -187,12 +204,49 @@ impl Images {
         for code in &stack.native {
             match code {
                 Code::Placed(place) => frames.extend(self.symbols.frames(*place, &self.modules)),
-                Code::Jit(name) => {
-                    frames.push(Frame { function: name.clone(), ..Frame::unknown() });
+                Code::Signal => {
+                    let function = Some("<signal handler called>".to_owned());
+                    frames.push(Frame { function, ..Frame::unknown() });
                 }
-                Code::Unknown => frames.push(Frame::unknown()),
+                Code::Compiled { pid, pc, name } => {
+                    let function = name.clone().or_else(|| self.jit.find(*pid, *pc));
+                    frames.push(Frame { function, ..Frame::unknown() });
+                }
+                Code::Switch => leave_runtime(&mut frames),
             }
         }
         python::merge::merge(frames, &stack.python)
+    }
+}
+
+/// Behind the function that switched stacks, the runtime's own is what was left of former calls.
+fn leave_runtime(frames: &mut Vec<Frame>) {
+    const SWITCHES: [&str; 4] =
+        ["runtime.systemstack", "runtime.mcall", "runtime.morestack", "runtime.asmcgocall"];
+    let switches = |f: &Frame| {
+        f.function.as_deref().is_some_and(|name| {
+            SWITCHES.iter().any(|s| {
+                name.strip_prefix(s).is_some_and(|rest| rest.is_empty() || rest == ".abi0")
+            })
+        })
+    };
+    if let Some(at) = frames.iter().position(switches) {
+        frames.truncate(at + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_behind_a_switch_of_stacks_is_left_out() {
+        let frame = |name: &str| Frame { function: Some(name.to_owned()), ..Frame::unknown() };
+        let names = ["runtime.mmap", "runtime.systemstack.abi0", "runtime.newproc", "x"];
+        let mut frames: Vec<Frame> = names.into_iter().map(frame).collect();
+        leave_runtime(&mut frames);
+        assert_eq!(frames.len(), 2);
+        leave_runtime(&mut frames);
+        assert_eq!(frames.len(), 2);
     }
 }

@@ -59,14 +59,24 @@ struct Many {
     flags: u32,
     offsets: [u64; MOST],
     cookies: [u64; MOST],
+    counters: [u64; MOST],
 }
 
 impl Many {
-    const NONE: Self = Self { count: 0, flags: 0, offsets: [0; MOST], cookies: [0; MOST] };
+    const NONE: Self =
+        Self { count: 0, flags: 0, offsets: [0; MOST], cookies: [0; MOST], counters: [0; MOST] };
 }
 
-/// An offset in a file, and the cookie that the program is given there.
-pub type Placement = (u64, u64);
+/// A place in a file that is probed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Placement {
+    /// In bytes.
+    pub offset: u64,
+    /// What the program is given there.
+    pub cookie: u64,
+    /// Where in the file the kernel counts who probes it; 0 for nowhere.
+    pub counter: u64,
+}
 
 /// Functions probed by one link.
 const MOST: usize = 64;
@@ -195,8 +205,10 @@ impl Keeper {
         let flags = if at_return { MANY_AT_RETURN } else { 0 };
         for places in places.chunks(MOST) {
             let mut many = Many { count: places.len() as u32, flags, ..Many::NONE };
-            for (slot, (offset, cookie)) in places.iter().enumerate() {
-                (many.offsets[slot], many.cookies[slot]) = (*offset, *cookie);
+            for (slot, place) in places.iter().enumerate() {
+                many.offsets[slot] = place.offset;
+                many.cookies[slot] = place.cookie;
+                many.counters[slot] = place.counter;
             }
             links.push(self.put(program, path, pid, Event::default(), many)?);
         }
@@ -375,7 +387,7 @@ unsafe fn switch(ask: &mut Ask) -> i32 {
                 flags: 0,
                 path: ask.path.as_ptr() as u64,
                 offsets: ask.many.offsets.as_ptr() as u64,
-                counters: 0,
+                counters: ask.many.counters.as_ptr() as u64,
                 cookies: ask.many.cookies.as_ptr() as u64,
                 count: ask.many.count,
                 many_flags: ask.many.flags,

@@ -13,7 +13,8 @@
 //! [`symbols`] gives names, [`python`] the frames of the interpreter, [`resident`] asks the kernel
 //! which pages of what is still mapped are there. [`burst`] probes the allocator that [`allocators`]
 //! found for milliseconds at a time, `keeper` switches the probes so that they go when we are killed,
-//! `multi` loads programs for all at once, and [`samples`] keeps what was seen. [`tracer`] is all of it, for one process tree.
+//! `multi` loads programs for all at once, and [`samples`] keeps what was seen. Where a program tells of its
+//! allocations by itself, [`usdt`] says how; of Python's objects [`pools`] says which are in use. [`tracer`] is all of it, for one process tree.
 
 pub mod account;
 pub mod allocators;
@@ -25,9 +26,11 @@ pub mod frames;
 pub mod guess;
 mod images;
 pub mod intervals;
+mod jit;
 mod keeper;
 pub mod modules;
 mod multi;
+pub mod pools;
 pub mod probe;
 pub mod python;
 pub mod resident;
@@ -37,6 +40,7 @@ pub mod symbols;
 mod syscalls;
 pub mod tracer;
 pub mod unwind;
+pub mod usdt;
 
 pub use error::Error;
 pub use frames::{Frame, FrameKind};

@@ -23,6 +23,8 @@ pub struct Multi {
     entry: OwnedFd,
     leave: OwnedFd,
     free: OwnedFd,
+    told_given: OwnedFd,
+    told_freed: OwnedFd,
 }
 
 /// The maps of a loaded object by name, kept for programs that are loaded later.
@@ -64,7 +66,13 @@ impl Multi {
             load_program(&object, name, btf.as_ref().map(AsFd::as_fd))
                 .map_err(|e| Error::load(name, &e))
         };
-        Ok(Self { entry: load("asks")?, leave: load("gives")?, free: load("frees")? })
+        Ok(Self {
+            entry: load("asks")?,
+            leave: load("gives")?,
+            free: load("frees")?,
+            told_given: load("told_given")?,
+            told_freed: load("told_freed")?,
+        })
     }
 
     /// The program at functions' entries.
@@ -75,6 +83,11 @@ impl Multi {
     /// The program at the entries of functions that take memory back.
     pub fn free(&self) -> BorrowedFd<'_> {
         self.free.as_fd()
+    }
+
+    /// The program where a target tells of an allocation, or of a free.
+    pub fn told(&self, alloc: bool) -> BorrowedFd<'_> {
+        if alloc { self.told_given.as_fd() } else { self.told_freed.as_fd() }
     }
 
     /// The program at their returns.

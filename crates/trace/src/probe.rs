@@ -3,6 +3,7 @@
 //! Raw tracepoints are attached by name and held by descriptors alone: nothing is written to
 //! tracefs or pinned, so that a Plumb that is killed leaves nothing behind.
 
+use std::collections::HashSet;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -157,6 +158,7 @@ pub struct Live {
 
 const TARGET_PYTHON: u32 = 1;
 const TARGET_NO_CHILDREN: u32 = 2;
+const TARGET_GO: u32 = 4;
 const RULE_END: u32 = 1;
 const RULE_BP: u32 = 2;
 
@@ -174,6 +176,8 @@ pub struct Probe {
     maps: Vec<(String, OwnedFd)>,
     multi: Option<Multi>,
     bursts_loaded: bool,
+    /// Processes that run Go.
+    go: HashSet<u32>,
 }
 
 impl std::fmt::Debug for Probe {
@@ -220,6 +224,7 @@ impl Probe {
             maps,
             multi: None,
             bursts_loaded: false,
+            go: HashSet::new(),
             ebpf,
         };
         probe.configure(Config::default(), 1 << 20)?;
@@ -262,8 +267,9 @@ impl Probe {
     /// The kernel's refusal.
     pub fn watch(&mut self, pid: u32, space: u32, children: bool) -> Result<(), Error> {
         let python = self.pythons.get(&pid, 0).is_ok();
-        let flags =
-            if python { TARGET_PYTHON } else { 0 } | if children { 0 } else { TARGET_NO_CHILDREN };
+        let flags = if python { TARGET_PYTHON } else { 0 }
+            | if self.go.contains(&pid) { TARGET_GO } else { 0 }
+            | if children { 0 } else { TARGET_NO_CHILDREN };
         self.targets.insert(pid, Target { space, flags }, 0).map_err(|e| Error::load("targets", &e))
     }
 
@@ -273,8 +279,24 @@ impl Probe {
     /// The kernel's refusal.
     pub fn set_python(&mut self, pid: u32, layout: PythonLayout) -> Result<(), Error> {
         self.pythons.insert(pid, layout, 0).map_err(|e| Error::load("pythons", &e))?;
+        self.flag(pid, TARGET_PYTHON)
+    }
+
+    /// Has the goroutines behind a process's runtime read.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn set_go(&mut self, pid: u32) -> Result<(), Error> {
+        if !self.go.insert(pid) {
+            return Ok(());
+        }
+        self.flag(pid, TARGET_GO)
+    }
+
+    /// Of one that is not watched yet, [`Probe::watch`] says so.
+    fn flag(&mut self, pid: u32, flag: u32) -> Result<(), Error> {
         let Ok(mut target) = self.targets.get(&pid, 0) else { return Ok(()) };
-        target.flags |= TARGET_PYTHON;
+        target.flags |= flag;
         self.targets.insert(pid, target, 0).map_err(|e| Error::load("targets", &e))
     }
 
@@ -328,6 +350,7 @@ impl Probe {
         // Absent is what is wanted.
         drop(self.targets.remove(&pid));
         drop(self.pythons.remove(&pid));
+        self.go.remove(&pid);
     }
 
     /// Teaches the kernel a step. A full table only means that more stacks are copied.

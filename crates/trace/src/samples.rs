@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use crate::account::StackId;
 
 /// An allocation that a burst saw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
-    /// How many bytes were asked for.
+    /// How many bytes were asked for, or how many this one stands for.
     pub bytes: u64,
+    /// How many allocations this one stands for.
+    pub pieces: f64,
     /// By whom.
     pub stack: StackId,
     /// When, `CLOCK_MONOTONIC` nanoseconds.
@@ -24,6 +26,8 @@ pub struct Kept {
     pub bytes: u64,
     /// Sampled allocations that are still in use.
     pub count: u64,
+    /// How many allocations those stand for.
+    pub pieces: f64,
     /// The sum of the squares of their bytes: how much one more or less of them would change.
     pub squares: f64,
     /// The part of all sampled ones that is still in use, 0 to 1. Where it is small, what looks kept
@@ -31,6 +35,15 @@ pub struct Kept {
     pub survival: f64,
     /// When the first of those in use was given, `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: u64,
+}
+
+/// How much was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Given {
+    /// In bytes, or as many as it stands for.
+    pub bytes: u64,
+    /// Its own size in bytes.
+    pub size: u64,
 }
 
 /// What a look at an allocation's memory says.
@@ -118,8 +131,11 @@ impl Samples {
         ((self.watched_ns + (last - first).max(LEAST_NS)) as f64 / all as f64).clamp(1e-4, 1.0)
     }
 
-    /// Memory was given at an address; `old` is what it replaces, 0 for nothing.
-    pub fn given(&mut self, address: u64, bytes: u64, old: u64, stack: StackId, time_ns: u64) {
+    /// Memory was given at an address; `old` is what it replaces, 0 for nothing. Where the program samples,
+    /// `bytes` are what this one of `size` bytes stands for.
+    pub fn given(&mut self, address: u64, given: Given, old: u64, stack: StackId, time_ns: u64) {
+        let Given { bytes, size } = given;
+        let pieces = bytes as f64 / size.max(1) as f64;
         if old != 0 {
             self.given_back(old);
         }
@@ -135,7 +151,7 @@ impl Samples {
         self.span = Some((first.min(time_ns), last.max(time_ns)));
         self.seen += 1;
         self.births.push((stack, time_ns));
-        self.tracked.insert(address, Sample { bytes, stack, time_ns, burst: self.burst });
+        self.tracked.insert(address, Sample { bytes, pieces, stack, time_ns, burst: self.burst });
     }
 
     /// What was given at an address is given back.
@@ -175,7 +191,11 @@ impl Samples {
     /// By stack, what of the allocations seen before `until_ns` is still in use. For each end that was
     /// seen in a later burst than its beginning, more happened while nobody looked: what is given back
     /// is seen as often as bursts are on, and so is what is given again, which may be much later.
-    pub fn kept(&self, until_ns: u64, fate: impl Fn(u64, &Sample) -> Fate) -> Vec<(StackId, Kept)> {
+    pub fn kept(
+        &self,
+        until_ns: u64,
+        mut fate: impl FnMut(u64, &Sample) -> Fate,
+    ) -> Vec<(StackId, Kept)> {
         let mut by = HashMap::<StackId, (Kept, u64)>::new();
         for (address, s) in self.tracked.iter().filter(|(_, s)| s.time_ns <= until_ns) {
             let (kept, freed) = by.entry(s.stack).or_default();
@@ -184,6 +204,7 @@ impl Samples {
                     kept.first_ns =
                         if kept.count == 0 { s.time_ns } else { kept.first_ns.min(s.time_ns) };
                     kept.count += 1;
+                    kept.pieces += s.pieces;
                     kept.bytes += s.bytes;
                     kept.squares += (s.bytes as f64).powi(2);
                 }
@@ -215,14 +236,18 @@ mod tests {
     const LEAK: StackId = 1;
     const CACHE: StackId = 2;
 
+    fn of(bytes: u64) -> Given {
+        Given { bytes, size: bytes }
+    }
+
     /// A cache that gives each slot anew, and one object in ten that stays.
     #[test]
     fn what_is_given_again_and_again_is_not_kept() {
         let mut samples = Samples::default();
         for time in 0..2000 {
-            samples.given(time % 100 * 64, 64, 0, CACHE, time);
+            samples.given(time % 100 * 64, of(64), 0, CACHE, time);
             if time % 10 == 0 {
-                samples.given((1 << 20) + time * 64, 64, 0, LEAK, time);
+                samples.given((1 << 20) + time * 64, of(64), 0, LEAK, time);
             }
         }
         let kept: HashMap<StackId, Kept> =
@@ -233,6 +258,7 @@ mod tests {
             Kept {
                 bytes: 101 * 64,
                 count: 101,
+                pieces: 101.0,
                 squares: 101.0 * 64.0 * 64.0,
                 survival: 1.0,
                 first_ns: 0
@@ -243,9 +269,9 @@ mod tests {
     #[test]
     fn what_is_freed_or_replaced_is_not_kept() {
         let mut samples = Samples::default();
-        samples.given(64, 10, 0, LEAK, 1);
-        samples.given(128, 20, 64, LEAK, 2);
-        samples.given(256, 5, 0, LEAK, 3);
+        samples.given(64, of(10), 0, LEAK, 1);
+        samples.given(128, of(20), 64, LEAK, 2);
+        samples.given(256, of(5), 0, LEAK, 3);
         samples.given_back(256);
         samples.given_back(512);
         let kept = samples.kept(10, |_, _| Fate::InUse);
@@ -253,7 +279,14 @@ mod tests {
             kept,
             [(
                 LEAK,
-                Kept { bytes: 20, count: 1, squares: 400.0, survival: 1.0 / 3.0, first_ns: 2 }
+                Kept {
+                    bytes: 20,
+                    count: 1,
+                    pieces: 1.0,
+                    squares: 400.0,
+                    survival: 1.0 / 3.0,
+                    first_ns: 2
+                }
             )]
         );
         assert_eq!(samples.seen(), 3);
@@ -271,8 +304,8 @@ mod tests {
                 samples.begin();
             }
             if step % 1000 < 50 {
-                samples.given((random >> 33) % SLOTS * 64, 64, 0, CACHE, step * 1_000_000);
-                samples.given((1 << 40) + step * 64, 64, 0, LEAK, step * 1_000_000);
+                samples.given((random >> 33) % SLOTS * 64, of(64), 0, CACHE, step * 1_000_000);
+                samples.given((1 << 40) + step * 64, of(64), 0, LEAK, step * 1_000_000);
             }
         }
         let kept: HashMap<StackId, Kept> =
@@ -296,8 +329,8 @@ mod tests {
             }
             // One burst in twenty of the time.
             if step % 1000 < 50 {
-                samples.given(address, 64, 0, CACHE, time_ns);
-                samples.given((1 << 40) + address, 64, 0, LEAK, time_ns);
+                samples.given(address, of(64), 0, CACHE, time_ns);
+                samples.given((1 << 40) + address, of(64), 0, LEAK, time_ns);
                 ends[step].iter().for_each(|address| samples.given_back(*address));
             }
             let end = step + 500 + (random >> 33) as usize % 4000;
@@ -323,9 +356,9 @@ mod tests {
             for step in 0..50u64 {
                 let time_ns = burst * 150_000_000 + step * TICK;
                 let address = (burst * 1000 + step) * 64;
-                samples.given(address, 64, 0, CACHE, time_ns);
-                samples.given((1 << 40) + address, 64, 0, LEAK, time_ns);
-                samples.given((1 << 41) + address, 64, 0, LEAK, time_ns);
+                samples.given(address, of(64), 0, CACHE, time_ns);
+                samples.given((1 << 40) + address, of(64), 0, LEAK, time_ns);
+                samples.given((1 << 41) + address, of(64), 0, LEAK, time_ns);
                 samples.given_back((1 << 41) + address);
                 if step >= 30 {
                     samples.given_back(address - 30 * 64);
@@ -338,11 +371,25 @@ mod tests {
         assert!(kept[&LEAK].survival > 0.49, "{kept:?}");
     }
 
+    /// A program that samples says what each sample stands for.
+    #[test]
+    fn a_sample_counts_for_what_it_stands_for() {
+        let mut samples = Samples { sees_ends: true, ..Samples::default() };
+        samples.begin();
+        samples.given(64, Given { bytes: 1 << 20, size: 1 << 10 }, 0, LEAK, 1);
+        samples.given(4096, Given { bytes: 1 << 20, size: 1 << 10 }, 0, CACHE, 2);
+        samples.given_back(4096);
+        let kept = samples.kept(10, |_, _| Fate::InUse);
+        let [(LEAK, kept)] = kept.as_slice() else { panic!("{kept:?}") };
+        assert_eq!((kept.bytes, kept.count, kept.pieces), (1 << 20, 1, 1024.0));
+        assert!(kept.survival > 0.99, "{kept:?}");
+    }
+
     #[test]
     fn samples_are_bounded() {
         let mut samples = Samples::default();
         for n in 0..MOST as u64 * 2 {
-            samples.given(n * 16, 8, 0, LEAK, n);
+            samples.given(n * 16, of(8), 0, LEAK, n);
         }
         assert!(samples.tracked.len() <= MOST);
     }

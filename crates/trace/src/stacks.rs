@@ -11,10 +11,19 @@ use crate::python::PythonFrame;
 pub enum Code {
     /// In a module's file.
     Placed(Place),
-    /// In code without a file, with the name that its compiler left for it.
-    Jit(Option<String>),
-    /// In nothing that was mapped executable.
-    Unknown,
+    /// The kernel's way back from a signal's handler.
+    Signal,
+    /// In code without a file, with the name that its compiler had left for it by then, if any.
+    Compiled {
+        /// Process.
+        pid: u32,
+        /// Where.
+        pc: u64,
+        /// As its compiler names it.
+        name: Option<String>,
+    },
+    /// Here Go's runtime left the goroutine's stack: what follows is on that.
+    Switch,
 }
 
 /// A stack, innermost first.

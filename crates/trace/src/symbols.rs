@@ -149,6 +149,11 @@ impl PerfMap {
         Self { names }
     }
 
+    /// Whether it names nothing.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// The name at an address.
     pub fn find(&self, address: u64) -> Option<&str> {
         let (_, (end, name)) = self.names.range(..=address).next_back()?;

@@ -37,6 +37,8 @@ pub struct Tracer {
     next_burst: Instant,
     /// What was known last of the allocations that bursts saw.
     fates: Vec<(StackId, Kept)>,
+    /// Since when a program that tells of its own samples is listened to, and the events before that.
+    telling: Option<(Instant, u64)>,
     /// Events before the burst that is on or coming off.
     burst_events: Option<u64>,
     counting: bool,
@@ -86,6 +88,7 @@ impl Tracer {
             bursts: None,
             next_burst: Instant::now(),
             fates: Vec::new(),
+            telling: None,
             burst_events: None,
             counting: false,
             rate_since: Instant::now(),

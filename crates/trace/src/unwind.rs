@@ -145,6 +145,11 @@ impl Space {
         ));
     }
 
+    /// Whether some of the code was made by Go.
+    pub fn runs_go(&self, modules: &Modules) -> bool {
+        self.placed.iter().any(|p| modules.get(p.module).is_some_and(|m| m.elf.is_go))
+    }
+
     /// Whether an address is in known code.
     pub fn knows(&self, pc: u64) -> bool {
         self.find(pc).is_some()

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use plumb_trace::events::{EVENT_BYTES, RECORD_MAX};
+use plumb_trace::probe::Probe;
 
 fn bpf() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("bpf")
@@ -41,4 +42,18 @@ fn layouts_are_those_of_the_header() {
         .output()
         .expect("clang-14 is installed: run `make test-packages`");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// A kernel that refuses one of them leaves probes that go off one after the other, and says nothing.
+#[test]
+fn the_programs_for_many_functions_load_where_the_kernel_has_such() {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel");
+    let mut numbers = release.split('.').map_while(|n| n.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < (6, 6) || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut probe = Probe::attach().expect("the programs load");
+    probe.load_bursts().expect("these too");
+    assert!(probe.multi().is_some());
 }

@@ -3,8 +3,9 @@
 //! The BPF side copies the chain of frames at the moment of the event, as addresses of code objects
 //! and places in them. Code objects do not change and live long, so their names are read later, by
 //! [`code`]. [`merge`] puts them where they ran: between the native frames.
-//! [`census`] counts the interpreter's objects by type.
+//! [`census`] counts the interpreter's objects by type, [`allocator`] finds the functions that give them.
 
+pub mod allocator;
 pub mod census;
 pub mod code;
 pub mod layout;

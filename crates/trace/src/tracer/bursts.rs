@@ -7,9 +7,9 @@ use plumb_target::Process;
 use super::Tracer;
 use crate::Error;
 use crate::account::StackId;
-use crate::burst::{BURST, Bursts};
+use crate::burst::{BURST, Bursts, Of};
 use crate::events::Event;
-use crate::samples::Kept;
+use crate::samples::{Given, Kept};
 
 /// What a probed call costs the target: its traps, and the naming of its stack.
 const CALL_COST: Duration = Duration::from_micros(6);
@@ -17,12 +17,14 @@ const CALL_COST: Duration = Duration::from_micros(6);
 const BURST_SHARE: u32 = 20;
 /// Bursts are no closer than this.
 const BURST_LEAST: Duration = Duration::from_millis(150);
+/// A program that tells of its allocations has told of one by then.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Tracer {
     pub(super) fn allocated(&mut self, event: &Event, stack: StackId) {
         if let Some(bursts) = &mut self.bursts {
-            let (address, [bytes, old, ..]) = (event.ret.cast_unsigned(), event.args);
-            bursts.samples_mut().given(address, bytes, old, stack, event.time_ns);
+            let (address, [bytes, old, size, ..]) = (event.ret.cast_unsigned(), event.args);
+            bursts.samples_mut().given(address, Given { bytes, size }, old, stack, event.time_ns);
         }
     }
 
@@ -32,19 +34,57 @@ impl Tracer {
         }
     }
 
-    /// Has malloc of a process probed in bursts from now on.
+    /// Has the allocations of a process probed from now on, and no others any more.
     ///
     /// # Errors
-    /// Why it cannot be probed.
-    pub fn burst_on(&mut self, process: &Process) -> Result<(), Error> {
-        if self.bursts.is_none() {
-            self.bursts = Some(Bursts::new(process, &mut self.probe)?);
+    /// Why they cannot be probed.
+    pub fn burst_on(&mut self, process: &Process, of: Of) -> Result<(), Error> {
+        let is_on = self.bursts.as_ref().is_some_and(|b| b.pid() == process.pid() && b.of() == of);
+        if !is_on {
+            let new = Bursts::new(process, of, &mut self.probe)?;
+            self.end_bursts();
+            (self.bursts, self.burst_events, self.telling) = (Some(new), None, None);
+            self.fates.clear();
         }
         Ok(())
     }
 
+    /// Whose allocations are probed: a process, and which of its.
+    pub fn burst_of(&self) -> Option<(u32, Of)> {
+        self.bursts.as_ref().map(|b| (b.pid(), b.of()))
+    }
+
+    /// Has the probes on by which a program tells of its own samples: on until it tells so much that it
+    /// costs more than bursts may, or nothing at all. Whether that is how it is probed.
+    fn listen(&mut self) -> bool {
+        let calls = self.probe.counters().calls();
+        let Some(bursts) = self.bursts.as_mut().filter(|bursts| bursts.tells()) else {
+            return false;
+        };
+        let Some((since, before)) = self.telling else {
+            if bursts.on(&mut self.probe).is_err() {
+                bursts.stop_telling();
+            }
+            self.telling = Some((Instant::now(), calls));
+            return true;
+        };
+        let time = since.elapsed();
+        if time < PATIENCE {
+            return true;
+        }
+        let cost = CALL_COST * u32::try_from(calls.saturating_sub(before)).unwrap_or(u32::MAX);
+        if bursts.samples().seen() == 0 || cost * BURST_SHARE > time {
+            bursts.stop_telling();
+        }
+        self.telling = Some((Instant::now(), calls));
+        true
+    }
+
     /// One burst, if it is time: probes on, a few milliseconds, probes off.
     pub fn burst(&mut self) {
+        if self.listen() {
+            return;
+        }
         let is_off = self.bursts.as_mut().is_some_and(|bursts| bursts.is_off(&mut self.probe));
         if !is_off {
             return;
