@@ -111,6 +111,7 @@ fn allocators_that_are_not_split_are_heap() {
         let ledger = ledger::of(program.pid());
         assert_eq!(ledger.residual_fault(), None, "{name}");
         let heap = ledger.layer("heap");
+        assert!(notes(&ledger).contains("is not split"), "{name}: {}", notes(&ledger));
         // The truth counts 8 bytes of header a chunk that these allocators do not have: about 2 %.
         assert!((truth * 94 / 100..truth * 110 / 100).contains(&heap), "{name}: {heap} of {truth}");
         assert!(ledger.layer("anonymous") < 2 << 20, "{name}: {:?}", ledger.layers);

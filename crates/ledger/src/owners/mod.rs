@@ -30,9 +30,9 @@ pub(crate) fn claim_all(
     python::claim(scene, memory, claims, notes);
     cost.python_s = begun.elapsed().as_secs_f64();
     let begun = Instant::now();
-    others::claim(scene, memory, claims);
+    others::claim(scene, memory, claims, notes);
     glibc::claim(scene, memory, kinds, claims, notes);
-    others::claim_linked(scene, memory, claims);
+    others::claim_linked(scene, memory, claims, notes);
     others::note_runtimes(scene, notes);
     cost.heap_s = begun.elapsed().as_secs_f64();
 }

@@ -11,20 +11,21 @@ use crate::claim::{Claim, Claims};
 use crate::sample::Scene;
 
 /// Claims what jemalloc, mimalloc, tcmalloc and musl own where the image says by its name that it is theirs.
-pub(super) fn claim(scene: &Scene, memory: &Memory, claims: &mut Claims) {
+pub(super) fn claim(scene: &Scene, memory: &Memory, claims: &mut Claims, notes: &mut Vec<String>) {
     for image in &scene.images {
         let name = image.name();
         if name.starts_with("libjemalloc") {
-            claim_jemalloc(scene, memory, image, claims);
+            claim_jemalloc(scene, memory, image, claims, notes);
         }
         if name.starts_with("libmimalloc") {
-            claim_mimalloc(scene, memory, image, claims);
+            claim_mimalloc(scene, memory, image, claims, notes);
         }
         if name.starts_with("libtcmalloc") {
-            claim_tcmalloc(scene, memory, image, claims);
+            claim_tcmalloc(scene, memory, image, claims, notes);
         }
         if name.starts_with("ld-musl") || name == "libc.so" || is_static(image) {
             let found = musl::find(memory, &writable(image), &scene.maps);
+            note_unsplit(&found, "musl's malloc", notes);
             add(claims, found, "musl's malloc");
         }
     }
@@ -35,7 +36,12 @@ const WORTH_A_SEARCH: u64 = 4 << 20;
 
 /// Claims likewise for allocators that are linked into executables and libraries, where much memory
 /// has found no other owner.
-pub(super) fn claim_linked(scene: &Scene, memory: &Memory, claims: &mut Claims) {
+pub(super) fn claim_linked(
+    scene: &Scene,
+    memory: &Memory,
+    claims: &mut Claims,
+    notes: &mut Vec<String>,
+) {
     let pages = scene.reading.pages();
     let free = super::glibc::free(scene, claims);
     if free.iter().map(|range| pages.bytes_in(range)).sum::<u64>() < WORTH_A_SEARCH {
@@ -44,31 +50,53 @@ pub(super) fn claim_linked(scene: &Scene, memory: &Memory, claims: &mut Claims) 
     for image in &scene.images {
         let [jemalloc, mimalloc, tcmalloc] = linked(image);
         if jemalloc {
-            claim_jemalloc(scene, memory, image, claims);
+            claim_jemalloc(scene, memory, image, claims, notes);
         }
         if mimalloc {
-            claim_mimalloc(scene, memory, image, claims);
+            claim_mimalloc(scene, memory, image, claims, notes);
         }
         if tcmalloc {
-            claim_tcmalloc(scene, memory, image, claims);
+            claim_tcmalloc(scene, memory, image, claims, notes);
         }
     }
 }
 
-fn claim_jemalloc(scene: &Scene, memory: &Memory, image: &Image, claims: &mut Claims) {
+fn claim_jemalloc(
+    scene: &Scene,
+    memory: &Memory,
+    image: &Image,
+    claims: &mut Claims,
+    notes: &mut Vec<String>,
+) {
     let Some(pagemap) = &scene.reading.pagemap else { return };
     let found = jemalloc::find(memory, pagemap, &writable(image), &scene.maps);
+    note_unsplit(&found.extents, "jemalloc", notes);
     add(claims, found.extents, "jemalloc");
     add(claims, found.leaves, "jemalloc, its radix tree");
 }
 
-fn claim_mimalloc(scene: &Scene, memory: &Memory, image: &Image, claims: &mut Claims) {
-    add(claims, mimalloc::find(memory, &writable(image), &scene.maps), "mimalloc");
+fn claim_mimalloc(
+    scene: &Scene,
+    memory: &Memory,
+    image: &Image,
+    claims: &mut Claims,
+    notes: &mut Vec<String>,
+) {
+    let found = mimalloc::find(memory, &writable(image), &scene.maps);
+    note_unsplit(&found, "mimalloc", notes);
+    add(claims, found, "mimalloc");
 }
 
-fn claim_tcmalloc(scene: &Scene, memory: &Memory, image: &Image, claims: &mut Claims) {
+fn claim_tcmalloc(
+    scene: &Scene,
+    memory: &Memory,
+    image: &Image,
+    claims: &mut Claims,
+    notes: &mut Vec<String>,
+) {
     let Some(pagemap) = &scene.reading.pagemap else { return };
     let found = tcmalloc::find(memory, pagemap, &writable(image), &scene.maps);
+    note_unsplit(&found.spans, "tcmalloc", notes);
     add(claims, found.spans, "tcmalloc");
     add(claims, found.records, "tcmalloc, its records");
 }
@@ -91,6 +119,15 @@ fn linked(image: &Image) -> [bool; 3] {
         known.clear();
     }
     *known.entry(build_id).or_insert_with(look)
+}
+
+/// Says why a heap is in one piece.
+fn note_unsplit(ranges: &[Range], name: &str, notes: &mut Vec<String>) {
+    let note =
+        format!("the heap of {name} is not split: what is live in it cannot be seen from outside");
+    if !ranges.is_empty() && !notes.contains(&note) {
+        notes.push(note);
+    }
 }
 
 fn add(claims: &mut Claims, ranges: Vec<Range>, name: &str) {

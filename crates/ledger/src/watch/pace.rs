@@ -9,6 +9,8 @@ const SLOWEST: f64 = 10.0;
 const SLOWEST_MOVING: f64 = 4.0;
 /// A look that is so little too early is in time.
 const IN_TIME: f64 = 0.5;
+/// The share of the budget that is given out: what writes for us, and our end, is not counted.
+const GIVEN_OUT: f64 = 0.95;
 /// Seconds of budget that may be spent in advance to learn where something grows.
 const ADVANCE: f64 = 20.0;
 
@@ -18,6 +20,8 @@ pub(super) struct Purse {
     /// Processor seconds a second.
     budget: f64,
     spent: f64,
+    /// What a last look in full will cost.
+    reserve: f64,
     /// What a look at one process's counters, and its line, cost of late.
     counters: f64,
     /// What finding all children cost last, and when that was.
@@ -32,11 +36,16 @@ pub fn cpu() -> f64 {
 
 impl Purse {
     pub fn new(budget: f64) -> Self {
-        Self { budget, spent: 0.0, counters: 0.0, tree: None }
+        Self { budget: GIVEN_OUT * budget, spent: 0.0, reserve: 0.0, counters: 0.0, tree: None }
     }
 
     pub fn spent(&self) -> f64 {
         self.spent
+    }
+
+    /// Keeps so much back for the end.
+    pub fn keep(&mut self, seconds: f64) {
+        self.reserve = seconds;
     }
 
     pub fn pay(&mut self, seconds: f64) {
@@ -72,7 +81,7 @@ impl Purse {
     /// Whether so much is left; `urgent`: or will be soon.
     pub fn affords(&self, cost: f64, now: f64, urgent: bool) -> bool {
         let until = if urgent { now + ADVANCE } else { now };
-        self.budget * until - self.spent >= cost
+        self.budget * until - self.spent - self.reserve >= cost
     }
 }
 
@@ -82,7 +91,7 @@ mod tests {
 
     #[test]
     fn few_are_looked_at_each_second_and_many_in_turn() {
-        let mut purse = Purse::new(0.01);
+        let mut purse = Purse::new(0.01 / GIVEN_OUT);
         purse.pay_for_counters(0.000_2 * 5.0, 5);
         assert!(purse.may_look(1.0, 5, false));
         assert!(!purse.may_look(1.0, 200, false), "200 cost 40 ms a round: that is 10 s of it");
@@ -93,11 +102,13 @@ mod tests {
 
     #[test]
     fn what_was_spent_must_come_in_again() {
-        let mut purse = Purse::new(0.01);
+        let mut purse = Purse::new(0.01 / GIVEN_OUT);
         assert!(!purse.affords(0.3, 1.0, false));
         purse.pay(0.3);
         assert!(!purse.affords(0.3, 59.0, false) && purse.affords(0.3, 60.0, false));
         assert!(!purse.affords(0.3, 39.0, true) && purse.affords(0.3, 40.0, true));
+        purse.keep(0.1);
+        assert!(!purse.affords(0.3, 69.0, false) && purse.affords(0.3, 70.1, false));
         purse.pay_for_tree(0.01, 60.0);
         assert!(!purse.may_find_children(64.0) && purse.may_find_children(65.0));
     }

@@ -47,6 +47,8 @@ pub struct Watcher {
 const MOST_ENDED: usize = 64;
 /// Seconds between full samples of what grows while nobody knows yet where.
 const BETWEEN: f64 = 13.0;
+/// What was sampled so few seconds before the end is known well enough.
+const FRESH: f64 = 1.5;
 /// A child may be gone before it is worth a full sample.
 const YOUNG: f64 = 2.0;
 
@@ -226,6 +228,7 @@ impl Watcher {
             let turn = if watched.has_moved() { 2.0 * age } else { age };
             let rank = match watched.has_moved() {
                 _ if watched.counters_only => continue,
+                _ if full && age < FRESH => continue,
                 _ if named && (full || !watched.was_sampled()) => 0,
                 true if full => 0,
                 _ if full => continue,
@@ -235,6 +238,8 @@ impl Watcher {
             };
             order.push((rank, -turn, watched.process));
         }
+        let of_named = self.watched.values().filter(|w| roots.contains(&w.process));
+        self.purse.keep(of_named.filter(|w| w.was_sampled()).map(|w| w.cost).sum());
         order.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         for (rank, _, process) in order {
             let Some(watched) = self.watched.get_mut(&process) else { continue };

@@ -104,6 +104,8 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let mut watcher = Watcher::new(roots, options);
+    // What it took to come so far.
+    watcher.charge(cpu());
     let mut screen = (!args.json && io::stdout().is_terminal() && args.command.is_empty())
         .then(view::Screen::open)
         .transpose()?;
