@@ -316,6 +316,7 @@ impl Hunt {
         let python = self.objects.compare(verdict.pid);
         let refused = self.tracer.burst_refused();
         let refused = refused.then(|| "the target makes its malloc's text writable".to_owned());
+        let failed = self.tracer.burst_failure();
         // A scan that panicked is as one that could not be made.
         let at_attach = self.hooks.join().ok().flatten();
         let hooks = scan(verdict.pid).or(at_attach).unwrap_or_else(|| serde_json::json!({}));
@@ -334,7 +335,7 @@ impl Hunt {
                 events: counters.events,
                 stacks_copied: counters.copied,
                 allocations_sampled: self.tracer.burst_samples().unwrap_or(0) as u64,
-                not_probed: self.no_bursts.or(refused),
+                not_probed: self.no_bursts.or(refused).or(failed),
                 not_traced: None,
                 counted_in_kernel: counters.paired,
             },

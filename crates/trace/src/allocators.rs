@@ -256,7 +256,7 @@ fn functions(process: &Process, image: &Image) -> Result<Vec<Point>, Error> {
         malloc |= program == Ask::Malloc;
         let offset = checked(process, image, &name, symbol.address)?;
         if !points.iter().any(|p| p.offset == offset) {
-            let path = process.path_in_root(&image.path);
+            let path = image.path_here();
             let sized = glibc && program != Ask::Posix;
             let leave = if sized { Give::Chunk } else { Give::Asked };
             points.push(Point { entry: (!sized).then_some(program), leave, path, offset });
@@ -280,11 +280,7 @@ fn frees(process: &Process, image: &Image) -> Result<Vec<Free>, Error> {
         let Some(symbol) = symbol else { continue };
         let offset = checked(process, image, &name, symbol.address)?;
         if !found.iter().any(|f| f.offset == offset) {
-            found.push(Free {
-                path: process.path_in_root(&image.path),
-                offset,
-                has_context: false,
-            });
+            found.push(Free { path: image.path_here(), offset, has_context: false });
         }
     }
     Ok(found)

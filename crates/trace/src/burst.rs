@@ -232,6 +232,16 @@ impl Bursts {
         Memory::open(&self.process).is_ok_and(|memory| memory.u64_at(text).is_some())
     }
 
+    /// Looks which of the objects seen are free at this moment.
+    pub fn look(&mut self) {
+        if self.of != Of::Objects || self.samples.seen() == 0 {
+            return;
+        }
+        if let Some(mut pools) = Pools::of(&self.process) {
+            self.samples.look(|address, _| pools.fate(address));
+        }
+    }
+
     /// By stack, what of the allocations seen before `until_ns` is still in use. Of an allocator that
     /// cannot be asked, and of a process that is gone, what was not seen to be given again counts as in
     /// use.

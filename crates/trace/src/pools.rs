@@ -1,6 +1,6 @@
 //! Whether blocks that CPython's allocator gave are still in use, by its own pools.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use plumb_target::python::{Arena, Pool, find, interpreter, pool_at};
 use plumb_target::{Memory, Process, ReadMemory, images, maps};
@@ -12,7 +12,7 @@ use crate::samples::Fate;
 pub struct Pools {
     memory: Memory,
     arenas: Vec<Arena>,
-    known: HashMap<u64, Option<(Pool, Vec<u64>)>>,
+    known: HashMap<u64, Option<(Pool, HashSet<u64>)>>,
 }
 
 impl Pools {
@@ -38,7 +38,9 @@ impl Pools {
         let memory = &self.memory;
         let pool = self.known.entry(at).or_insert_with(|| {
             let pool = pool_at(memory, arena, at)?;
-            let free = free_blocks(&pool, at..at.checked_add(arena.pool_size)?, memory);
+            let mut bytes = vec![0; arena.pool_size as usize];
+            let got = memory.read_at(at, &mut bytes);
+            let free = free_blocks(&pool, at, &bytes[..got]);
             Some((pool, free))
         });
         let in_use = pool.as_ref().is_some_and(|(pool, free)| {
@@ -48,36 +50,34 @@ impl Pools {
     }
 }
 
-/// The blocks that were given back, by their links; a list that leads elsewhere ends there.
-fn free_blocks(pool: &Pool, range: std::ops::Range<u64>, memory: &impl ReadMemory) -> Vec<u64> {
-    let most = ((range.end - range.start) / 16) as usize;
-    let mut free = Vec::new();
+/// The blocks of the pool at `start` that were given back, by their links; a list that leads elsewhere, or
+/// back, ends there.
+fn free_blocks(pool: &Pool, start: u64, bytes: &[u8]) -> HashSet<u64> {
+    let mut free = HashSet::new();
     let mut at = pool.free_block;
-    while range.contains(&at) && free.len() < most {
-        free.push(at);
-        at = memory.u64_at(at).unwrap_or(0);
+    loop {
+        let word = at.checked_sub(start).and_then(|from| bytes.get(from as usize..)?.first_chunk());
+        let Some(word) = word else { return free };
+        if !free.insert(at) {
+            return free;
+        }
+        at = u64::from_le_bytes(*word);
     }
-    free
 }
 
 #[cfg(test)]
 mod tests {
-    use plumb_target::memory::Pieces;
-
     use super::*;
 
     #[test]
     fn a_list_of_free_blocks_is_followed_within_its_pool() {
-        let mut memory = Pieces::default();
         let mut pool = vec![0; 4096];
         pool[0x100..0x108].copy_from_slice(&0x1_0200u64.to_le_bytes());
         // A link to itself: a pool that is being changed.
         pool[0x200..0x208].copy_from_slice(&0x1_0200u64.to_le_bytes());
-        memory.put(0x1_0000, pool);
         let head = Pool { live: 3, block: 32, free_block: 0x1_0100, carved: 2048 };
-        let free = free_blocks(&head, 0x1_0000..0x1_1000, &memory);
-        assert_eq!((&free[..2], free.len()), (&[0x1_0100, 0x1_0200][..], 256));
+        assert_eq!(free_blocks(&head, 0x1_0000, &pool), [0x1_0100, 0x1_0200].into());
         let away = Pool { free_block: 0x9_0000, ..head };
-        assert_eq!(free_blocks(&away, 0x1_0000..0x1_1000, &memory), [0u64; 0]);
+        assert_eq!(free_blocks(&away, 0x1_0000, &pool), [].into());
     }
 }

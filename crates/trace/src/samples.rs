@@ -85,6 +85,8 @@ struct Dead {
     back: u64,
     /// In a later one, as its memory was given again.
     again: u64,
+    /// By a look at the memory, between bursts.
+    found: u64,
     /// Of those at once, the ones that had lived for [`MATURE_NS`].
     mature: u64,
     /// For how long all were watched beyond that age in the bursts that saw their beginnings.
@@ -175,6 +177,19 @@ impl Samples {
         }
     }
 
+    /// Looks which of them are free at this moment. What comes and goes is found free at some look, though
+    /// at the end its memory may hold something else that stays.
+    pub fn look(&mut self, mut fate: impl FnMut(u64, &Sample) -> Fate) {
+        let dead = &mut self.dead;
+        self.tracked.retain(|address, sample| {
+            let is_free = fate(*address, sample) == Fate::Freed;
+            if is_free {
+                dead.entry(sample.stack).or_default().found += 1;
+            }
+            !is_free
+        });
+    }
+
     fn drop_oldest(&mut self) {
         let mut times: Vec<u64> = self.tracked.values().map(|s| s.time_ns).collect();
         let (_, middle, _) = times.select_nth_unstable(MOST / 2);
@@ -221,7 +236,8 @@ impl Samples {
             // What dies within milliseconds mostly does so between the burst that saw it and the next.
             let dies = dead.mature as f64 / dead.watched_ns.max(1) as f64;
             let alive = alive * (-dies * gap).exp();
-            alive / (kept.count + freed + dead.at_once + later).max(1) as f64
+            let dead = freed + dead.at_once + dead.found + later;
+            alive / (kept.count + dead).max(1) as f64
         };
         by.into_iter()
             .map(|(stack, (k, freed))| (stack, Kept { survival: survival(stack, &k, freed), ..k }))
@@ -369,6 +385,26 @@ mod tests {
             samples.kept(u64::MAX, |_, _| Fate::InUse).into_iter().collect();
         assert!(kept[&CACHE].count > 2000 && kept[&CACHE].survival < 0.01, "{kept:?}");
         assert!(kept[&LEAK].survival > 0.49, "{kept:?}");
+    }
+
+    /// Bursts of objects that end unseen, in memory that then holds what stays.
+    #[test]
+    fn what_was_free_once_is_not_kept() {
+        let mut samples = Samples::default();
+        for n in 0..100u64 {
+            samples.given(n * 64, of(64), 0, CACHE, n);
+            samples.given((1 << 20) + n * 64, of(64), 0, LEAK, n);
+        }
+        for look in 0..8u64 {
+            // Half of the others' memory is in use at any time.
+            samples.look(|address, _| match address {
+                a if a < 1 << 20 && (a / 64 + look * 7) % 2 == 0 => Fate::Freed,
+                _ => Fate::InUse,
+            });
+        }
+        let kept: HashMap<StackId, Kept> =
+            samples.kept(100, |_, _| Fate::InUse).into_iter().collect();
+        assert_eq!((kept.get(&CACHE), kept[&LEAK].survival), (None, 1.0));
     }
 
     /// A program that samples says what each sample stands for.

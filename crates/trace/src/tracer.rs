@@ -41,6 +41,7 @@ pub struct Tracer {
     telling: Option<(Instant, u64)>,
     /// Events before the burst that is on or coming off.
     burst_events: Option<u64>,
+    burst_failure: Option<String>,
     counting: bool,
     rate_since: Instant,
     rate_events: u64,
@@ -90,6 +91,7 @@ impl Tracer {
             fates: Vec::new(),
             telling: None,
             burst_events: None,
+            burst_failure: None,
             counting: false,
             rate_since: Instant::now(),
             rate_events: 0,

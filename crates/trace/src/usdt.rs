@@ -38,7 +38,7 @@ const REGISTERS: [&str; 20] = [
 /// The probes of an image that tell of its allocations: none, unless it tells of frees too, for without
 /// those nobody knows what stays.
 pub fn told(process: &Process, image: &Image) -> Vec<Told> {
-    let path = process.path_in_root(&image.path);
+    let path = image.path_here();
     let told = |probe: usdt::Probe| {
         let arguments = match probe.name.as_str() {
             "alloc" => 3,

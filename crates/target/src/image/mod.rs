@@ -85,6 +85,19 @@ impl Image {
         open_mapped(&self.process, &self.mapped_at, &self.path, self.elf.identity)
     }
 
+    /// A path by which this process reaches the very file that is mapped: in the process's own root, as it
+    /// is seen from here, or, where it was replaced or lies beyond both, by way of the mapping.
+    pub fn path_here(&self) -> PathBuf {
+        let is_it = |path: &PathBuf| {
+            let inode = std::fs::metadata(path).ok().map(|meta| meta.ino());
+            inode.is_some() && inode == self.elf.identity.map(|(_, inode)| inode)
+        };
+        let known = [self.process.path_in_root(&self.path), self.path.clone()];
+        let Range { start, end } = self.mapped_at;
+        let mapped = || self.process.path(&format!("map_files/{start:x}-{end:x}"));
+        known.into_iter().find(is_it).unwrap_or_else(mapped)
+    }
+
     /// Which of these marks stand in what the file loads read-only, stripped or not. Reads it whole.
     pub fn mentions(&self, marks: &[&[u8]]) -> Vec<bool> {
         const PIECE: u64 = 1 << 20;

@@ -31,7 +31,7 @@ pub fn find(process: &Process) -> Result<Allocators, Error> {
     let is_python = |i: &&Image| interpreter(i).is_some_and(|found| !found.free_threaded);
     for image in images(process, &maps).iter().filter(is_python) {
         let Some([malloc, calloc, realloc, free]) = table(image, &memory) else { continue };
-        let path = process.path_in_root(&image.path);
+        let path = image.path_here();
         let offset = |function: &str, address: u64| {
             checked(process, image, function, address.wrapping_sub(image.bias))
         };

@@ -102,8 +102,9 @@ impl Tracer {
         self.pump(Duration::ZERO);
         self.burst_events = Some(self.probe.counters().calls());
         if let Some(bursts) = &mut self.bursts {
-            if bursts.on(&mut self.probe).is_ok() {
-                std::thread::sleep(BURST);
+            match bursts.on(&mut self.probe) {
+                Ok(()) => std::thread::sleep(BURST),
+                Err(why) => self.burst_failure = Some(why.to_string()),
             }
             bursts.off();
         }
@@ -119,6 +120,11 @@ impl Tracer {
     /// Whether malloc is probed, and how many allocations were seen.
     pub fn burst_samples(&self) -> Option<usize> {
         self.bursts.as_ref().map(|b| b.samples().seen())
+    }
+
+    /// Why nothing could be probed, though the functions were found.
+    pub fn burst_failure(&self) -> Option<String> {
+        self.burst_failure.clone().filter(|_| self.burst_samples() == Some(0))
     }
 
     /// Whether the target made probed text writable, so that probing ended.
@@ -142,6 +148,9 @@ impl Tracer {
 
     /// Keeps what [`Tracer::kept`] says now, should the process end before it is asked again.
     pub fn keep_fates(&mut self, until_ns: u64, enough: u64) {
+        if let Some(bursts) = &mut self.bursts {
+            bursts.look();
+        }
         if self.bursts.as_ref().is_some_and(Bursts::can_ask)
             && let Some(kept) = self.kept(until_ns, enough)
         {
