@@ -323,6 +323,19 @@ fn a_collectors_heap_is_watched_longer() {
     }
 }
 
+/// A young heap whose objects all stay: its first seconds are its fastest.
+#[test]
+fn a_collectors_heap_that_slows_down_is_not_called_harmless_before_it_was_collected() {
+    let slows = |seconds: u32| -> Series {
+        let bytes = |t: f64| (30.0 + 12.0 * t - 0.15 * t * t) * MB;
+        (0..seconds).map(|t| (f64::from(t), bytes(f64::from(t)))).collect()
+    };
+    let held = judge(&slows(30), Nature::Held, When::Ending);
+    assert_eq!((held.kind, held.leak), (Kind::WarmingUp, Some(false)), "{held:?}");
+    let early = judge(&slows(30), Nature::Collected, When::Ending);
+    assert_eq!((early.leak, early.why.contains("collector")), (None, true), "{early:?}");
+}
+
 #[test]
 fn a_table_that_doubles_is_not_called_over_before_its_next_step() {
     // It grew at 16, 32 and 64 s: the next step is due at 128 s.

@@ -61,6 +61,10 @@ pub fn judge(series: &Series, nature: Nature, when: When) -> Verdict {
             let kind = if rose { Kind::Step } else { kind };
             (kind, Some(false), format!("nothing grew in the last {:.0} s", quiet_time(span)))
         }
+        // Between collections its growth slows down and does not, by when it was looked at.
+        Kind::WarmingUp if matches!(nature, Nature::Collected) && span < patience(nature, when) => {
+            (kind, None, need_more(window.seconds, nature))
+        }
         Kind::WarmingUp => {
             (kind, Some(false), format!("growth is slowing down ({:.0} s seen)", window.seconds))
         }
