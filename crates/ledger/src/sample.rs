@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use plumb_target::jvm::{self, JavaHeap};
 use plumb_target::mounts::MemoryMounts;
 use plumb_target::smaps::Entry;
-use plumb_target::{Error, Image, Map, Memory, Process};
+use plumb_target::{Error, Image, Map, Memory, Process, Range};
 use serde::Serialize;
 
 use crate::beyond::{self, Beyond};
@@ -82,6 +82,9 @@ pub struct Sample {
     /// What a JVM says of its heap.
     #[serde(skip)]
     pub java_heap: Option<JavaHeap>,
+    /// Where it says so.
+    #[serde(skip)]
+    pub java_data: Option<Range>,
     /// What a reader must know of this sample: what could not be seen, whose heap is not read.
     pub notes: Vec<String>,
     /// What the sample cost us.
@@ -232,6 +235,7 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
         shared_bound_bytes,
         code_data_bytes,
         java_heap,
+        java_data: jvm::data(&scene.maps),
         notes,
         cost,
     })

@@ -121,6 +121,20 @@ fn a_jvm_that_leaks_into_memory_it_took_before_is_found_through_its_collections(
 }
 
 #[test]
+fn what_a_jvm_still_holds_after_each_of_three_collections_tells_a_leak_from_a_cache() {
+    // Between collections garbage piles up; the cache is full after 60 s.
+    for (full, leak) in [(1e9, Some(true)), (60.0, Some(false))] {
+        let old = |time: f64| {
+            let collections = (time / 30.0).floor();
+            let garbage = 2.0 * (time - 30.0 * collections);
+            (20.0 + 1.5 * (30.0 * collections).min(full) + garbage, collections as u64)
+        };
+        let line = watch_jvm(130, 900.0, |_| 900.0, old);
+        assert_eq!(line.verdict.leak, leak, "{line:?}");
+    }
+}
+
+#[test]
 fn a_jvm_that_has_not_collected_its_old_generation_yet_is_not_judged() {
     let filling = |time: f64| (50.0 + 2.0 * time, 0);
     let line = watch_jvm(150, 600.0, |time| 300.0 + 2.0 * time, filling);

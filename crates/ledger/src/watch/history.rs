@@ -164,7 +164,7 @@ impl History {
             unnamed: self.unnamed(),
             shared_bound_bytes: self.sampled.then(|| latest(&self.shared_bound)),
             code_data_bytes: self.sampled.then(|| self.code_data.each_ref().map(latest)),
-            java_heap: self.java.latest().filter(|_| self.sampled),
+            java_heap: self.java.at(self.time()),
             collected: self.collected,
             scheduled_s: self.waits.latest(),
             start_ticks: self.start,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plumb_target::jvm::JavaHeap;
 use serde::{Deserialize, Serialize};
 
 use super::Counter;
@@ -73,6 +74,16 @@ pub struct JavaLine {
     pub old_collections: u64,
     /// What all generations may take without asking for more.
     pub capacity_bytes: u64,
+}
+
+impl From<JavaHeap> for JavaLine {
+    fn from(heap: JavaHeap) -> Self {
+        Self {
+            old_bytes: heap.old_bytes,
+            old_collections: heap.old_collections,
+            capacity_bytes: heap.capacity_bytes,
+        }
+    }
 }
 
 /// One layer of a line.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plumb_target::{Error, Process};
+use plumb_target::{Error, Memory, Process, Range, jvm};
 use serde::{Deserialize, Serialize};
 
 use super::JavaLine;
@@ -37,6 +37,8 @@ pub struct Observation {
     pub code_data: Option<[f64; 2]>,
     /// What a JVM says of its heap.
     pub java_heap: Option<JavaLine>,
+    /// Where that stands in its memory.
+    pub java_data: Option<Range>,
     /// Seconds that its first thread ran, and that it waited for a processor, since it began.
     pub scheduled_s: [f64; 2],
     /// Whether all layers were looked at.
@@ -82,6 +84,21 @@ impl Observation {
         })
     }
 
+    /// The counters, and what a JVM says at `java` of its heap.
+    ///
+    /// # Errors
+    /// As [`Observation::cheap`].
+    pub fn cheap_of_java(process: &Process, java: Option<&Range>) -> Result<Self, Error> {
+        let mut seen = Self::cheap(process)?;
+        if let Some(data) = java
+            && let Ok(memory) = Memory::open(process)
+        {
+            seen.java_heap = jvm::read(&memory, data).map(JavaLine::from);
+            seen.java_data = Some(data.clone());
+        }
+        Ok(seen)
+    }
+
     /// Counters and layers.
     ///
     /// # Errors
@@ -95,11 +112,8 @@ impl Observation {
 
     fn add(&mut self, sample: &Sample) {
         self.sampled = true;
-        self.java_heap = sample.java_heap.map(|heap| JavaLine {
-            old_bytes: heap.old_bytes,
-            old_collections: heap.old_collections,
-            capacity_bytes: heap.capacity_bytes,
-        });
+        self.java_data.clone_from(&sample.java_data);
+        self.java_heap = sample.java_heap.map(JavaLine::from);
         self.code_data = Some(sample.code_data_bytes.map(|bytes| bytes as f64));
         self.shared_bound = Some(sample.shared_bound_bytes as f64);
         for row in &sample.layers {

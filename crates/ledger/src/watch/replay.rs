@@ -161,6 +161,7 @@ fn recorded(text: &str) -> Option<Row> {
         shared_bound: line.shared_bound_bytes.map(|bytes| bytes as f64),
         code_data: line.code_data_bytes.map(|both| both.map(|bytes| bytes as f64)),
         java_heap: line.java_heap,
+        java_data: None,
         scheduled_s: line.scheduled_s,
         sampled: line.sampled,
         collected: line.collected,

@@ -91,7 +91,7 @@ impl Watched {
 
     /// Reads its counters.
     pub fn count(&mut self, now: f64) -> Result<(), Error> {
-        let seen = Observation::cheap(&self.process)?;
+        let seen = Observation::cheap_of_java(&self.process, self.seen.java_data.as_ref())?;
         self.step = (seen.rss - self.seen.rss).abs();
         if self.looked == f64::MIN {
             // What it came with is no movement.
@@ -147,7 +147,8 @@ impl Watched {
             && line.layers.iter().all(|layer| layer.leak != Some(true))
         {
             (line.time_s, line.sampled, line.unnamed) = (now, false, BTreeMap::new());
-            (line.shared_bound_bytes, line.java_heap, line.code_data_bytes) = (None, None, None);
+            (line.shared_bound_bytes, line.code_data_bytes) = (None, None);
+            line.java_heap = self.seen.java_heap;
             line.scheduled_s = self.seen.scheduled_s;
             return Some(line.clone());
         }
