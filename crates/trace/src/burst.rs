@@ -232,13 +232,24 @@ impl Bursts {
         Memory::open(&self.process).is_ok_and(|memory| memory.u64_at(text).is_some())
     }
 
-    /// Looks which of the objects seen are free at this moment.
+    /// Looks which of the allocations seen are free at this moment, where their allocator can be asked.
     pub fn look(&mut self) {
-        if self.of != Of::Objects || self.samples.seen() == 0 {
+        let told = self.tells || self.allocators.points.is_empty();
+        if told || self.samples.seen() == 0 || !self.can_ask() {
             return;
         }
-        if let Some(mut pools) = Pools::of(&self.process) {
-            self.samples.look(|address, _| pools.fate(address));
+        match self.of {
+            Of::Objects => {
+                if let Some(mut pools) = Pools::of(&self.process) {
+                    self.samples.look(|address, _| pools.fate(address));
+                }
+            }
+            Of::Heap if self.allocators.glibc => {
+                let Ok(memory) = Memory::open(&self.process) else { return };
+                let fate = |address, sample: &Sample| fate(address, sample, &memory);
+                self.samples.look(|address, s| fate(address, s).unwrap_or(Fate::InUse));
+            }
+            Of::Heap => {}
         }
     }
 

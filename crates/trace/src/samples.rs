@@ -119,6 +119,11 @@ impl Samples {
         self.burst += 1;
     }
 
+    /// From the first to the last that this burst saw, in nanoseconds.
+    pub fn span_ns(&self) -> u64 {
+        self.span.map_or(0, |(first, last)| last - first)
+    }
+
     /// The time between two bursts, in nanoseconds.
     fn gap(&self) -> f64 {
         let all = self.span.map_or(0, |(_, last)| last.saturating_sub(self.begun_ns));
@@ -419,6 +424,18 @@ mod tests {
         let [(LEAK, kept)] = kept.as_slice() else { panic!("{kept:?}") };
         assert_eq!((kept.bytes, kept.count, kept.pieces), (1 << 20, 1, 1024.0));
         assert!(kept.survival > 0.99, "{kept:?}");
+    }
+
+    /// What a burst really took is what it saw, not what it was to take.
+    #[test]
+    fn a_burst_that_was_on_for_long_says_so() {
+        let mut samples = Samples::default();
+        samples.begin();
+        samples.given(64, of(64), 0, LEAK, 1_000);
+        samples.given(128, of(64), 0, LEAK, 301_000);
+        assert_eq!(samples.span_ns(), 300_000);
+        samples.begin();
+        assert_eq!(samples.span_ns(), 0);
     }
 
     #[test]

@@ -93,6 +93,10 @@ impl Tracer {
             // Also those that came while the kernel took the probes off.
             let calls = self.probe.counters().calls().saturating_sub(before);
             let cost = CALL_COST * u32::try_from(calls).unwrap_or(u32::MAX);
+            // On a busy machine probes stay on for longer than was wanted, and a call may cost more than
+            // is reckoned with: of the time in which any was seen nothing may have been left.
+            let span = self.bursts.as_ref().map_or(0, |bursts| bursts.samples().span_ns());
+            let cost = cost.max(Duration::from_nanos(span));
             self.next_burst = Instant::now() + (cost * BURST_SHARE).max(BURST_LEAST);
         }
         if Instant::now() < self.next_burst {
