@@ -52,6 +52,19 @@ fn a_layer_that_was_looked_at_three_times_is_charged_with_its_share() {
     assert!((line.verdict.bytes_per_s.expect("a rate") / MB - 1.0).abs() < 0.05, "{line:?}");
 }
 
+#[test]
+fn a_layer_that_falls_back_between_rare_looks_is_not_charged_with_what_was_kept_of_it() {
+    let heights = [2.0, 9.0, 1.0, 14.0, 3.0, 12.0, 4.0, 18.0, 3.0, 22.0];
+    let line = watch(72, |time| match time % 8 {
+        0 => {
+            let live = heights[(time / 8) as usize % heights.len()];
+            vec![("heap_in_use", live), ("heap_retained", 100.0 + f64::from(time) - live)]
+        }
+        _ => Vec::new(),
+    });
+    assert_eq!(leaks(&line, "heap_in_use"), None, "{line:?}");
+}
+
 /// A process whose shared memory grows by 1 MB/s within what it may come to.
 fn watch_shared(bound: impl Fn(f64) -> f64) -> Line {
     watched(80, |time| {
@@ -118,6 +131,24 @@ fn a_jvm_that_leaks_into_memory_it_took_before_is_found_through_its_collections(
     assert_eq!(line.verdict.leak, Some(true), "{line:?}");
     assert_eq!(line.verdict.layer.as_deref(), Some("anonymous"));
     assert!(line.verdict.why.contains("3 collections") || line.verdict.why.contains("4 coll"));
+}
+
+#[test]
+fn what_a_collector_frees_beside_its_heap_is_watched_as_long_as_its_heap() {
+    for (seconds, leak) in [(80, None), (100, Some(true))] {
+        let line = watched(seconds, |time| {
+            let rss = 50.0 * MB + MB * time;
+            Observation {
+                rss,
+                counters: [(Counter::Anonymous, rss)].into(),
+                sampled: true,
+                layers: [("heap_in_use".to_owned(), rss)].into(),
+                collected: true,
+                ..Observation::default()
+            }
+        });
+        assert_eq!(leaks(&line, "heap_in_use"), leak, "{line:?}");
+    }
 }
 
 #[test]

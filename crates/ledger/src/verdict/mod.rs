@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use judge::judge;
 pub(crate) use judge::leaking;
+pub(crate) use window::deepest;
 
 /// The shape of a series on the stated window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

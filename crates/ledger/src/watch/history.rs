@@ -8,7 +8,7 @@ use super::nature::{counter, halves_of, nature, whole_of};
 use super::waits::Waits;
 use super::{Counter, Limit, Observation};
 use crate::series::{Point, Series};
-use crate::verdict::{Kind, Nature, SHORTEST, Verdict, When, judge, leaking};
+use crate::verdict::{Kind, Nature, SHORTEST, Verdict, When, deepest, judge, leaking};
 
 /// The name under which the whole of RSS is judged.
 const RSS: &str = "rss";
@@ -378,6 +378,10 @@ impl History {
         {
             verdict.leak = None;
             verdict.why = "its layer was looked at too rarely to know that it is what grows".into();
+        } else if verdict.leak == Some(true) && falls_back(series.last(verdict.window_s + FRESH)) {
+            verdict.leak = None;
+            verdict.why =
+                "its layer falls back between looks that are too rare to know its floor".into();
         }
         verdict.bytes_per_s = verdict.bytes_per_s.map(|rate| rate * share);
         verdict.interval = verdict.interval.map(|[low, high]| [low * share, high * share]);
@@ -435,6 +439,13 @@ fn gain(series: &Series, window_s: f64) -> Option<f64> {
         [first, .., last] => Some((last.bytes - first.bytes) / (last.time_s - first.time_s)),
         _ => None,
     }
+}
+
+/// Whether a layer gave back half of what it took: its counter may hold what an allocator kept of it.
+fn falls_back(looks: &[Point]) -> bool {
+    let lowest = looks.iter().map(|p| p.bytes).fold(f64::MAX, f64::min);
+    let highest = looks.iter().map(|p| p.bytes).fold(f64::MIN, f64::max);
+    deepest(looks) > (highest - lowest) / 2.0
 }
 
 /// A layer's growth up to its last look is believed as long as the counter that holds it goes on.

@@ -4,7 +4,7 @@ use super::Counter;
 use crate::verdict::Nature;
 
 /// Whether growth of a layer, by its name in outputs, can be a leak; `collected`: whether a collector
-/// frees the process's anonymous memory.
+/// frees the process's memory.
 pub(crate) fn nature(layer: &str, collected: bool) -> Nature {
     Nature::Harmless(match layer {
         "code" => {
@@ -17,7 +17,8 @@ pub(crate) fn nature(layer: &str, collected: bool) -> Nature {
         "python_free" => "free memory that CPython's arenas keep",
         "huge_page_slack" => "huge pages round sparse memory up: not data of the program",
         "swap" => "memory that was moved out of RSS, not new memory",
-        "anonymous" if collected => return Nature::Collected,
+        // Buffers of such a runtime are freed when the objects that own them are found dead.
+        "anonymous" | "heap_in_use" | "heap" if collected => return Nature::Collected,
         _ => return Nature::Held,
     })
 }
