@@ -8,8 +8,8 @@ use super::JavaLine;
 use crate::series::{Point, Series};
 use crate::verdict::{Kind, Nature, Verdict, When, judge};
 
-/// So many collections of the old generation must lie in a window for its growth to be a leak: the
-/// first may find much that was never collected before.
+/// More than so many collections of the old generation must lie in a window for its growth to be a leak:
+/// the first may find much that was never collected before, and a cache may fill through two.
 const ENOUGH: usize = 2;
 /// Memory of the JVM's that is not its heap: what its size demands, and so much besides.
 const BESIDE_SHARE: f64 = 0.25;
@@ -93,7 +93,7 @@ impl JavaSeries {
         let since = last.time_s - old.window_s;
         let collections = self.collected.iter().filter(|at| at.time_s >= since).count();
         let seconds = old.window_s;
-        if old.leak == Some(true) && collections >= ENOUGH {
+        if old.leak == Some(true) && collections > ENOUGH {
             let why = format!(
                 "the JVM's old generation rose through all of the last {seconds:.0} s, and through \
                  {collections} collections of it"
