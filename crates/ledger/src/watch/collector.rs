@@ -112,7 +112,7 @@ impl JavaSeries {
             0 => format!(
                 "cannot tell: the JVM has not collected its old generation in the last {seconds:.0} s, \
                  and nobody knows what that would free; `jcmd PID GC.run` does it now: growth \
-                 through two of them tells"
+                 through three of them tells"
             ),
             _ => "cannot tell: its old generation does not grow as what it takes does; it may be taking \
                   the room that it has set aside for its heap"
