@@ -49,7 +49,7 @@ impl Default for EngineOptions {
             max_logit_rows: 32,
             max_context: 4096,
             block_tokens: 16,
-            kv: KvType::F16,
+            kv: KvType::Int16,
             profile: false,
             kernels: None,
             cpus: Vec::new(),

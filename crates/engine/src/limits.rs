@@ -16,6 +16,8 @@ pub const STREAM_BYTES: usize = 96 << 20;
 pub struct Limits {
     /// 10⁹ multiply-accumulates of bytes a second.
     pub int8: f64,
+    /// 10⁹ multiply-accumulates of 16-bit integers a second.
+    pub int16: f64,
     /// 10⁹ multiply-accumulates of floats a second.
     pub float: f64,
     /// 10⁹ bytes read a second.
@@ -27,8 +29,8 @@ impl Limits {
     /// a set has no such instructions.
     #[must_use]
     pub fn measure(isa: Isa) -> Self {
-        let (int8, float) = peaks(isa);
-        Self { int8, float, memory: read_bandwidth(STREAM_BYTES) }
+        let [int8, int16, float] = peaks(isa);
+        Self { int8, int16, float, memory: read_bandwidth(STREAM_BYTES) }
     }
 }
 
@@ -67,21 +69,29 @@ fn read_bandwidth(bytes: usize) -> f64 {
     bytes as f64 / seconds / 1e9
 }
 
-/// GMAC/s of bytes with 32-bit sums, and of floats, in registers only, by the instructions that the
+/// GMAC/s of bytes and of 16-bit integers with 32-bit sums, and of floats, in registers only, by the instructions that the
 /// set has.
-fn peaks(isa: Isa) -> (f64, f64) {
+fn peaks(isa: Isa) -> [f64; 3] {
     match isa.name() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the set exists, so its features do.
         "avx512" => unsafe {
-            (rate(64, |n| x86::dot_products(n)), rate(16, |n| x86::multiply_adds_512(n)))
+            [
+                rate(64, |n| x86::dot_products(n)),
+                rate(32, |n| x86::word_dot_products(n)),
+                rate(16, |n| x86::multiply_adds_512(n)),
+            ]
         },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         "avx2" => unsafe {
-            (rate(32, |n| x86::byte_multiply_adds(n)), rate(8, |n| x86::multiply_adds_256(n)))
+            [
+                rate(32, |n| x86::byte_multiply_adds(n)),
+                rate(16, |n| x86::word_multiply_adds(n)),
+                rate(8, |n| x86::multiply_adds_256(n)),
+            ]
         },
-        _ => (f64::NAN, f64::NAN),
+        _ => [f64::NAN; 3],
     }
 }
 
@@ -109,6 +119,42 @@ mod x86 {
         for _ in 0..loops {
             for sum in &mut sums {
                 *sum = _mm512_dpbusd_epi32(*sum, a, b);
+            }
+        }
+        black_box(sums);
+    }
+
+    /// `vpdpwssd`, 32 products; the instruction itself, as in attention (`product::avx512`).
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub fn word_dot_products(loops: usize) {
+        let (a, b) = (black_box(_mm512_set1_epi16(3)), black_box(_mm512_set1_epi16(-5)));
+        let mut sums = [_mm512_setzero_si512(); CHAINS];
+        for _ in 0..loops {
+            for sum in &mut sums {
+                // SAFETY: the instruction exists, and touches three registers.
+                unsafe {
+                    std::arch::asm!(
+                        "vpdpwssd {sum}, {a}, {b}",
+                        sum = inout(zmm_reg) *sum,
+                        a = in(zmm_reg) a,
+                        b = in(zmm_reg) b,
+                        options(pure, nomem, nostack, preserves_flags)
+                    );
+                }
+            }
+        }
+        black_box(sums);
+    }
+
+    /// `vpmaddwd`, `vpaddd`: 16 products.
+    #[target_feature(enable = "avx2")]
+    pub fn word_multiply_adds(loops: usize) {
+        let a = black_box(_mm256_set1_epi16(3));
+        let mut sums = [_mm256_setzero_si256(); CHAINS];
+        for _ in 0..loops {
+            for sum in &mut sums {
+                // The sum is read again, lest the product be hoisted out of the loop.
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(a, *sum));
             }
         }
         black_box(sums);

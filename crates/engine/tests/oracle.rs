@@ -133,7 +133,8 @@ fn log_probability(row: &[f32], token: u32) -> f64 {
 
 fn agrees(model: Real, name: &str) {
     let exact = Answers::read(&format!("logits.{name}.f32.jsonl"), POSITIONS);
-    let ours = Run::ours(&widen::load(&model.path()), &exact.tokens, KvType::F16).distance(&exact);
+    let ours =
+        Run::ours(&widen::load(&model.path()), &exact.tokens, KvType::Int16).distance(&exact);
     println!("{name} widened: {ours:.4?}");
     // What is asked is 0.02, 0.2 and 0.01; what two orders of summation make is far less.
     assert!(ours.other <= 0.005 && ours.worst < 0.02, "{ours:?}");
@@ -144,7 +145,7 @@ fn agrees_as_it_is(model: Real, name: &str) {
     let exact = Answers::read(&format!("logits.{name}.f32.jsonl"), POSITIONS);
     let peer = Answers::read(&format!("logits.{name}.jsonl"), POSITIONS);
     assert_eq!(exact.tokens, peer.tokens);
-    let run = Run::ours(&model.load(), &exact.tokens, KvType::F16);
+    let run = Run::ours(&model.load(), &exact.tokens, KvType::Int16);
     let (ours, theirs) = (run.distance(&exact), peer.run().distance(&exact));
     println!("{name}: ours {ours:.4?}, llama.cpp's own {theirs:.4?}");
     let apart = run.distance(&peer);

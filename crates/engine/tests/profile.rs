@@ -8,7 +8,7 @@ use plumb_engine::limits::Limits;
 use plumb_engine::{Done, EngineOptions, LoadOptions, Model, Rows};
 use std::time::Duration;
 
-const LIMITS: Limits = Limits { int8: 1.0, float: 2.0, memory: 4.0 };
+const LIMITS: Limits = Limits { int8: 1.0, int16: 2.0, float: 4.0, memory: 4.0 };
 
 #[test]
 fn work_is_counted_and_forgotten() {
@@ -17,7 +17,8 @@ fn work_is_counted_and_forgotten() {
     let tiny = Tiny { layers: 6, ..Tiny::gemma3() };
     let model = Model::load(&tiny.write(dir.path()), &LoadOptions::default()).unwrap();
     let config = model.config();
-    let (heads, dim, kv_width) = (config.heads, config.head_dim, config.kv_width());
+    let (heads, dim) = (config.heads, config.head_dim);
+    let (kv_heads, kv_width) = (config.kv_heads, config.kv_width());
     let options = EngineOptions { profile: true, max_context: 64, ..EngineOptions::default() };
     let mut bench = Bench::with(&model, options, 8);
     let tokens: Vec<u32> = (1..31).collect();
@@ -37,9 +38,10 @@ fn work_is_counted_and_forgotten() {
     let pairs = |window: usize| (1..=31).map(|seen: usize| seen.min(window)).sum::<usize>();
     let attention = |window: usize, positions: usize| {
         let macs = (2 * pairs(window) * heads * dim) as u64;
-        (macs, (4 * positions * kv_width) as u64)
+        // Two bytes a number and four a factor, of keys and of values.
+        (macs, (2 * positions * (2 * kv_width + 4 * kv_heads)) as u64)
     };
-    let got = |name| (done(name).float_macs, done(name).bytes);
+    let got = |name| (done(name).int16_macs, done(name).bytes);
     assert_eq!(got("5 attend"), attention(31, 30 + 31));
     assert_eq!(got("0 attend"), attention(20, 30 + 20));
     assert!(done("0 attend").time > Duration::ZERO);
@@ -52,11 +54,16 @@ fn work_is_counted_and_forgotten() {
 
 #[test]
 fn the_slower_of_arithmetic_and_memory_is_the_limit() {
-    let done = Done { int8_macs: 3_000_000_000, float_macs: 2_000_000_000, ..Done::default() };
+    let done = Done {
+        int8_macs: 2_000_000_000,
+        int16_macs: 2_000_000_000,
+        float_macs: 4_000_000_000,
+        ..Done::default()
+    };
     assert_eq!(done.limit(&LIMITS, 1), Duration::from_secs(4));
     assert_eq!(done.limit(&LIMITS, 2), Duration::from_secs(2));
     let streaming = Done { bytes: 40_000_000_000, ..done };
     assert_eq!(streaming.limit(&LIMITS, 1), Duration::from_secs(10));
-    let unknown = Limits { int8: f64::NAN, float: f64::NAN, memory: f64::NAN };
+    let unknown = Limits { int8: f64::NAN, int16: f64::NAN, float: f64::NAN, memory: f64::NAN };
     assert_eq!(done.limit(&unknown, 1), Duration::ZERO);
 }

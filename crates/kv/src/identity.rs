@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Identity {
     /// Digest of the model's file.
     pub model_digest: [u8; 32],
-    /// Element type of K and V, such as `f16`.
+    /// Element type of K and V, such as `int16`.
     pub dtype: String,
     /// Layers of the model.
     pub layers: u32,

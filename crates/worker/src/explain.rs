@@ -87,6 +87,7 @@ fn profile(report: &PlanReport, limits: &Limits) -> Value {
             "time_s": op.done.time.as_secs_f64(),
             "limit_s": op.done.limit(limits, report.threads).as_secs_f64(),
             "int8_macs": op.done.int8_macs,
+            "int16_macs": op.done.int16_macs,
             "float_macs": op.done.float_macs,
             "bytes": op.done.bytes,
         })
@@ -96,6 +97,7 @@ fn profile(report: &PlanReport, limits: &Limits) -> Value {
         "threads": report.threads,
         "limits": {
             "int8_macs_per_s": 1e9 * limits.int8,
+            "int16_macs_per_s": 1e9 * limits.int16,
             "float_macs_per_s": 1e9 * limits.float,
             "bytes_per_s": 1e9 * limits.memory,
         },

@@ -106,7 +106,7 @@ impl WorkerOptions {
             kv_transport: Transports::Auto,
             kv_peers: Vec::new(),
             kv_blocks: None,
-            kv_type: KvType::F16,
+            kv_type: KvType::Int16,
             kv_load_failure: LoadFailure::Recompute,
             kv_lease_seconds: 30,
             threads: None,

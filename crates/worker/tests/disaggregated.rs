@@ -75,7 +75,7 @@ fn same_answers(
 #[test]
 fn through_shared_memory() {
     let lengths = (1..=2 * BLOCK + 2).chain([200]);
-    let decode = same_answers(Transports::Shm, KvType::F16, lengths);
+    let decode = same_answers(Transports::Shm, KvType::Int16, lengths);
     assert!(decode.metric(r#"plumb_kv_pulled_bytes_total{transport="shm"}"#) > 0.0);
     assert_eq!(decode.metric(r#"plumb_kv_pulled_bytes_total{transport="tcp"}"#), 0.0);
     assert!(decode.metric("vllm:nixl_bytes_transferred_total") > 0.0);
@@ -84,7 +84,7 @@ fn through_shared_memory() {
 #[test]
 fn over_tcp() {
     let lengths = (1..=2 * BLOCK + 2).chain([200]);
-    let decode = same_answers(Transports::Tcp, KvType::F16, lengths);
+    let decode = same_answers(Transports::Tcp, KvType::Int16, lengths);
     assert!(decode.metric(r#"plumb_kv_pulled_bytes_total{transport="tcp"}"#) > 0.0);
 }
 
@@ -94,13 +94,13 @@ fn bytes_in_little_more_than_half_the_room() {
     for (transport, name) in [(Transports::Shm, "shm"), (Transports::Tcp, "tcp")] {
         let bytes = same_answers(transport, KvType::Int8, lengths());
         let pulled = format!(r#"plumb_kv_pulled_bytes_total{{transport="{name}"}}"#);
-        // 30 layers, 3 heads: 64 bytes and a factor of 4 for K and as many for V, a token.
-        let blocks = 1 + 199 / BLOCK;
-        assert_eq!(bytes.metric(&pulled) as usize, blocks * BLOCK * 30 * 3 * 2 * (64 + 4));
+        // 30 layers, 3 heads: 64 bytes and a factor of 4 for K and as many for V, a token, in whole pages.
+        let block = (BLOCK * 30 * 3 * 2 * (64 + 4)).next_multiple_of(4096);
+        assert_eq!(bytes.metric(&pulled) as usize, (1 + 199 / BLOCK) * block);
     }
 }
 
-/// Halves cannot be read as bytes: the pull is refused with the reason, and the prompt computed here.
+/// 16 bits cannot be read as bytes: the pull is refused with the reason, and the prompt computed here.
 #[test]
 fn instances_that_keep_kv_differently_do_not_exchange_it() {
     let decode = start(WorkerOptions { kv_type: KvType::Int8, ..decode_options(Transports::Auto) });
@@ -113,7 +113,7 @@ fn instances_that_keep_kv_differently_do_not_exchange_it() {
     let params = prefill_leg("/v1/completions", &body);
     let failed = decode_leg(&strict, "/v1/completions", &body, params.clone());
     assert_eq!(failed.status, 500);
-    assert!(failed.body.contains("dtype differs: ours f16, the peer's int8"), "{}", failed.body);
+    assert!(failed.body.contains("dtype differs: ours int16, the peer's int8"), "{}", failed.body);
     let answer = decode_leg(&decode, "/v1/completions", &body, params);
     assert_eq!(answer.text(0), decode.complete(&body).text(0));
     assert_eq!(decode.metric(r#"plumb_kv_pulls_failed_total{reason="identity"}"#), 1.0);

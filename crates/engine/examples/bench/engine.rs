@@ -122,6 +122,8 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 /// The report as Markdown.
 pub fn table(report: &Value) -> String {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    // Empty where no peer was measured.
+    let known = |value: &Value| value.as_f64().map_or_else(String::new, |x| format!("{x:.2}"));
     let limits = &report["limits"];
     let mut out = format!(
         "kernels {}, threads {}, prompt {}, {} steps, medians of {} rounds; int8 peak {:.1} GMAC/s, \
@@ -139,13 +141,13 @@ pub fn table(report: &Value) -> String {
     for model in report["models"].as_array().into_iter().flatten() {
         for line in model["lines"].as_array().into_iter().flatten() {
             out += &format!(
-                "| {} | {} | {:.1} | {:.1} | {:.1} | {:.2} | {:.0} % |\n",
+                "| {} | {} | {:.1} | {:.1} | {} | {} | {:.0} % |\n",
                 model["model"].as_str().unwrap_or(""),
                 line["measure"].as_str().unwrap_or(""),
                 number(&line["tokens_per_s"]),
                 number(&line["tokens_per_cpu_s"]),
-                number(&line["llama_cpp_tokens_per_cpu_s"]),
-                number(&line["ratio"]),
+                known(&line["llama_cpp_tokens_per_cpu_s"]),
+                known(&line["ratio"]),
                 100.0 * number(&line["of_limit"])
             );
         }

@@ -54,6 +54,6 @@ fn pin(cpu: usize) -> std::io::Result<()> {
 
 fn limits_json(limits: &Limits) -> serde_json::Value {
     serde_json::json!({
-        "int8_gmac_s": limits.int8, "float_gmac_s": limits.float, "memory_gb_s": limits.memory,
+        "int8_gmac_s": limits.int8, "int16_gmac_s": limits.int16, "float_gmac_s": limits.float, "memory_gb_s": limits.memory,
     })
 }

@@ -36,7 +36,7 @@ impl Options {
             prefill: 512,
             decode: 64,
             repeat: 5,
-            kv: KvType::F16,
+            kv: KvType::Int16,
             peer: None,
         };
         while let Some(name) = arguments.next() {
@@ -56,10 +56,10 @@ impl Options {
                 "--decode" => options.decode = value.parse()?,
                 "--repeat" => options.repeat = value.parse()?,
                 "--kv-type" => {
-                    options.kv = [KvType::F16, KvType::Int8]
+                    options.kv = [KvType::Int16, KvType::Int8]
                         .into_iter()
                         .find(|kv| kv.name() == value)
-                        .ok_or("--kv-type is f16 or int8")?;
+                        .ok_or("--kv-type is int16 or int8")?;
                 }
                 "--peer" => options.peer = Some(value.into()),
                 _ => return Err(format!("unknown option {name}").into()),

@@ -9,7 +9,7 @@ pub(crate) enum Level {
     Portable,
     /// AVX2, FMA and F16C.
     Avx2,
-    /// Also AVX-512F, BW and VL.
+    /// Also AVX-512F, BW, VL and VNNI.
     Avx512,
 }
 

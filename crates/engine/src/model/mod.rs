@@ -11,14 +11,16 @@ use crate::Error;
 use crate::config::Config;
 use crate::kernels::attention::Kept;
 use crate::rope::Rotation;
-use half::f16;
 use plumb_gguf::Gguf;
 use plumb_kv::{BlockShape, Identity, LayerShape};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Version of the layout of K and V within a block (see `kernels::attention`).
-const KV_FORMAT: u32 = 1;
+const KV_FORMAT: u32 = 2;
+
+/// Blocks begin with a page of the system's.
+const PAGE: usize = 4096;
 
 /// How a model is loaded.
 #[derive(Debug, Clone, Default)]
@@ -30,11 +32,11 @@ pub struct LoadOptions {
 /// How K and V are stored in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KvType {
-    /// IEEE half precision.
+    /// Integers of 16 bits, with a factor a token and head: an error of at most one part in 32,766 of a
+    /// head's greatest number.
     #[default]
-    F16,
-    /// Bytes, with a factor a token and head: little more than half as much memory and transfer, for
-    /// an error of at most one part in 254 of a head's greatest number.
+    Int16,
+    /// The same in bytes: little more than half as much memory and transfer, for one part in 254.
     Int8,
 }
 
@@ -43,18 +45,19 @@ impl KvType {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::F16 => "f16",
+            Self::Int16 => "int16",
             Self::Int8 => "int8",
         }
     }
 
-    /// Bytes of a layer in a block of `tokens`.
-    pub(crate) fn layer_bytes(self, config: &Config, tokens: usize) -> usize {
-        let bytes = match self {
-            Self::F16 => Kept::<f16>::layer_bytes,
-            Self::Int8 => Kept::<i8>::layer_bytes,
+    /// Bytes of the numbers of a layer in a block of `tokens`, and of their factors.
+    pub(crate) fn layer_bytes(self, config: &Config, tokens: usize) -> [usize; 2] {
+        let side = match self {
+            Self::Int16 => Kept::<i16>::side_bytes,
+            Self::Int8 => Kept::<i8>::side_bytes,
         };
-        bytes(config.kv_heads, config.head_dim, tokens)
+        let sides = 2 * config.kv_heads;
+        [sides * side(config.head_dim, tokens), sides * tokens * size_of::<f32>()]
     }
 }
 
@@ -111,12 +114,18 @@ impl Model {
         self.digest
     }
 
-    /// The KV blocks that an engine of this model reads and writes.
+    /// The KV blocks that an engine of this model reads and writes: the numbers of all layers, then the
+    /// factors of all layers, then nothing up to a whole page.
     #[must_use]
     pub fn kv_shape(&self, block_tokens: usize, ty: KvType) -> BlockShape {
-        let bytes = ty.layer_bytes(&self.config, block_tokens);
-        let layers =
-            self.config.windows.iter().map(|&window| LayerShape { bytes, window }).collect();
+        let [numbers, factors] = ty.layer_bytes(&self.config, block_tokens);
+        let windows = &self.config.windows;
+        let all = |bytes| windows.iter().map(move |&window| LayerShape { bytes, window });
+        let mut layers: Vec<_> = all(numbers).chain(all(factors)).collect();
+        let bytes = windows.len() * (numbers + factors);
+        if let Some(last) = layers.last_mut() {
+            last.bytes += bytes.next_multiple_of(PAGE) - bytes;
+        }
         BlockShape { layers, tokens: block_tokens }
     }
 

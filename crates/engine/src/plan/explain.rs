@@ -30,7 +30,9 @@ pub struct Done {
     pub time: Duration,
     /// Multiply-accumulates of bytes.
     pub int8_macs: u64,
-    /// Multiply-accumulates of floats.
+    /// Those of 16-bit integers, of attention.
+    pub int16_macs: u64,
+    /// Those of floats.
     pub float_macs: u64,
     /// Bytes of weights and of keys and values, each counted once a step that reads them.
     pub bytes: u64,
@@ -41,8 +43,14 @@ impl Done {
     #[must_use]
     pub fn limit(&self, limits: &Limits, threads: usize) -> Duration {
         let seconds = |amount: u64, rate: f64| amount as f64 / (rate * 1e9) / threads as f64;
-        let arithmetic =
-            seconds(self.int8_macs, limits.int8) + seconds(self.float_macs, limits.float);
+        let arithmetic: f64 = [
+            (self.int8_macs, limits.int8),
+            (self.int16_macs, limits.int16),
+            (self.float_macs, limits.float),
+        ]
+        .into_iter()
+        .map(|(macs, rate)| seconds(macs, rate))
+        .sum();
         let memory = seconds(self.bytes, limits.memory);
         // The limits of portable kernels are not known.
         Duration::try_from_secs_f64(if arithmetic > memory { arithmetic } else { memory })
@@ -54,6 +62,7 @@ impl AddAssign for Done {
     fn add_assign(&mut self, other: Self) {
         self.time += other.time;
         self.int8_macs += other.int8_macs;
+        self.int16_macs += other.int16_macs;
         self.float_macs += other.float_macs;
         self.bytes += other.bytes;
     }
@@ -164,8 +173,8 @@ fn report(op: &Op, model: &Model, asked: &Asked, kv: KvType) -> OpReport {
             let config = model.config();
             let seen = asked.seen[usize::from(config.windows[*layer].is_some())];
             // A key and a value for each pair and head.
-            done.float_macs = 2 * seen.pairs * (config.heads * config.head_dim) as u64;
-            done.bytes = seen.positions * kv.layer_bytes(config, 1) as u64;
+            done.int16_macs = 2 * seen.pairs * (config.heads * config.head_dim) as u64;
+            done.bytes = seen.positions * kv.layer_bytes(config, 1).iter().sum::<usize>() as u64;
         }
         _ => {}
     }
@@ -238,14 +247,14 @@ impl PlanReport {
                 op.name,
                 seconds * 1e3,
                 share * 100.0,
-                rate(op.done.int8_macs + op.done.float_macs),
+                rate(op.done.int8_macs + op.done.int16_macs + op.done.float_macs),
                 rate(op.done.bytes),
             );
         }
         let _ = writeln!(
             out,
-            "limits of a core: {:.1} GMAC/s of bytes, {:.1} of floats, {:.1} GB/s; {} thread(s)",
-            limits.int8, limits.float, limits.memory, self.threads
+            "limits of a core: {:.1} GMAC/s of bytes, {:.1} of 16 bits, {:.1} of floats, {:.1} GB/s; {} thread(s)",
+            limits.int8, limits.int16, limits.float, limits.memory, self.threads
         );
         out
     }

@@ -7,7 +7,6 @@ use crate::kernels::attention::{Element, Kept, TILE_ROWS, Tile, attend};
 use crate::model::KvType;
 use crate::plan::Floats;
 use crate::threads::Member;
-use half::f16;
 
 /// Query tokens of one slice that are computed together.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +53,7 @@ impl Step<'_> {
             // SAFETY: each part has its own heads of its own rows.
             unsafe {
                 match self.kv {
-                    KvType::F16 => self.tile::<f16>(me, layer, of, head, q, out),
+                    KvType::Int16 => self.tile::<i16>(me, layer, of, head, q, out),
                     KvType::Int8 => self.tile::<i8>(me, layer, of, head, q, out),
                 }
             }
@@ -76,8 +75,13 @@ impl Step<'_> {
         let (dim, group) = (config.head_dim, config.group());
         let blocks = self.batch[of.slice as usize].blocks;
         let block = |index: usize| {
-            let layer = self.view.layer(blocks[index], layer).as_ptr();
-            Kept::<E>::of(layer, head, config.kv_heads, dim, self.block_tokens)
+            Kept::<E>::of(
+                self.kept(blocks[index], layer),
+                head,
+                config.kv_heads,
+                dim,
+                self.block_tokens,
+            )
         };
         let tile = Tile {
             start: of.start as usize,

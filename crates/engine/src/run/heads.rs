@@ -1,13 +1,12 @@
 //! From the products q, k and v to turned queries and to keys and values in the cache.
 
 use super::{Row, Step};
-use crate::kernels::attention::{Element, Kept};
+use crate::kernels::attention::{Element, Kept, narrow};
 use crate::kernels::norm::{add, rms_norm_in_place};
 use crate::kernels::rotate::rotate;
 use crate::model::{KvType, Layer};
 use crate::plan::Floats;
 use crate::threads::Member;
-use half::f16;
 
 /// The longest head: metadata is refused beyond it.
 const LONGEST: usize = 1024;
@@ -30,7 +29,7 @@ impl Step<'_> {
                 self.turn(q, weights.q_norm.as_deref(), turns);
                 self.turn(k, weights.k_norm.as_deref(), turns);
                 match self.kv {
-                    KvType::F16 => self.store::<f16>(layer, self.rows[row], k, v),
+                    KvType::Int16 => self.store::<i16>(layer, self.rows[row], k, v),
                     KvType::Int8 => self.store::<i8>(layer, self.rows[row], k, v),
                 }
             }
@@ -63,28 +62,31 @@ impl Step<'_> {
     /// The row's block is its slice's alone, and no other part writes this token.
     unsafe fn store<E: Element>(&self, layer: usize, row: Row, k: &[f32], v: &[f32]) {
         let (dim, tokens) = (self.model.config().head_dim, self.block_tokens);
-        let heads = self.model.config().kv_heads;
         let block = self.batch[row.slice as usize].blocks[row.position as usize / tokens];
         let token = row.position as usize % tokens;
-        let base = self.view.layer(block, layer).as_ptr();
-        let mut numbers = [E::default(); LONGEST];
+        let (base, heads) = (self.kept(block, layer), self.model.config().kv_heads);
+        let mut numbers = [0; LONGEST];
         let numbers = &mut numbers[..dim];
         for (head, (keys, values)) in k.chunks_exact(dim).zip(v.chunks_exact(dim)).enumerate() {
             let kept = Kept::<E>::of(base, head, heads, dim, tokens);
-            let key_factor = E::narrow(self.level, keys, numbers);
-            for (i, number) in numbers.iter().enumerate() {
-                // SAFETY: a head's K is `[head_dim][token]`; the caller's promise.
-                unsafe { kept.keys.add(i * tokens + token).write(*number) };
-            }
-            let value_factor = E::narrow(self.level, values, numbers);
-            // SAFETY: a head's V is `[token][head_dim]`, and elements with factors have one a token;
-            // the caller's promise.
+            // SAFETY: a head's K has a pair of dimensions a token, its V a pair of tokens a dimension,
+            // and both a factor a token; the caller's promise. The other half of a pair of tokens may
+            // be written at the same time.
             unsafe {
-                let at = kept.values.add(token * dim);
-                std::ptr::copy_nonoverlapping(numbers.as_ptr(), at, dim);
-                if E::SCALED {
-                    kept.key_factors.add(token).write(key_factor);
-                    kept.value_factors.add(token).write(value_factor);
+                narrow(self.level, keys, E::GREATEST, numbers, &mut *kept.key_factors.add(token));
+                for (i, pair) in numbers.as_chunks::<2>().0.iter().enumerate() {
+                    kept.keys.add(i * tokens + token).write(pair.map(E::of));
+                }
+                narrow(
+                    self.level,
+                    values,
+                    E::GREATEST,
+                    numbers,
+                    &mut *kept.value_factors.add(token),
+                );
+                let at = kept.values.cast::<E>().add(token / 2 * dim * 2 + token % 2);
+                for (i, number) in numbers.iter().enumerate() {
+                    at.add(2 * i).write(E::of(*number));
                 }
             }
         }

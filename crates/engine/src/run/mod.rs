@@ -15,7 +15,7 @@ use crate::kernels::matmul::Isa;
 use crate::model::{KvType, Model};
 use crate::plan::{Floats, Kind, Op, Plan, Quantised, RowSet};
 use crate::threads::Member;
-use plumb_kv::PoolView;
+use plumb_kv::{BlockId, PoolView};
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 
@@ -125,6 +125,12 @@ impl Step<'_> {
     fn quantised_at(&self, quantised: Quantised) -> *mut u8 {
         // SAFETY: the plan placed the buffer inside the arena.
         unsafe { self.arena.as_ptr().add(quantised.offset) }
+    }
+
+    /// Where the numbers and the factors of a layer begin in a block (see `KvType`).
+    fn kept(&self, block: BlockId, layer: usize) -> [*mut u8; 2] {
+        let layers = self.model.config().layers;
+        [layer, layers + layer].map(|part| self.view.layer(block, part).as_ptr())
     }
 
     /// The calling member's own memory.

@@ -41,8 +41,8 @@ pub struct Args {
     /// KV blocks of 16 tokens; without it, as many as 512 MiB hold, and at least one context.
     #[arg(long)]
     kv_blocks: Option<usize>,
-    /// How KV is kept: f16, or int8 in half the room. Prefill and decode instances must agree.
-    #[arg(long, default_value = "f16")]
+    /// How KV is kept: int16, or int8 in half the room. Prefill and decode instances must agree.
+    #[arg(long, default_value = "int16")]
     kv_type: KvTypeArg,
     /// When a pull fails: compute the prompt here, or answer with an error.
     #[arg(long, default_value = "recompute")]
@@ -99,7 +99,7 @@ enum TransportArg {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum KvTypeArg {
-    F16,
+    Int16,
     Int8,
 }
 
@@ -187,7 +187,7 @@ impl From<Args> for WorkerOptions {
             kv_peers: args.kv_peer,
             kv_blocks: args.kv_blocks,
             kv_type: match args.kv_type {
-                KvTypeArg::F16 => KvType::F16,
+                KvTypeArg::Int16 => KvType::Int16,
                 KvTypeArg::Int8 => KvType::Int8,
             },
             kv_load_failure: match args.kv_load_failure {

@@ -1,35 +1,50 @@
 //! Where a block keeps one head of one layer.
 
-use super::product::Element;
+use super::prefetch::touch;
+use super::product::{Element, Pair};
 
-/// K of all heads of a layer, each `[head_dim][token]`, then V of all heads, each `[token][head_dim]`,
-/// then, of elements that have them, a factor a token for the K of each head, and for the V.
+/// The numbers of a layer are the K of all heads, each `[head_dim / 2][token]` pairs of dimensions, then
+/// the V of all heads, each `[token / 2][head_dim]` pairs of tokens. Its factors lie elsewhere, one a
+/// token: of the K of a head, of its V, of the next head's K.
+///
+/// They are apart so that numbers fill whole pages: a core that reads a few KiB here and there waits
+/// for the addresses of pages more than for anything else.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kept<E> {
-    pub(crate) keys: *mut E,
-    pub(crate) values: *mut E,
-    /// Anything where elements have no factors, as the next.
+    pub(crate) keys: *mut Pair<E>,
+    pub(crate) values: *mut Pair<E>,
     pub(crate) key_factors: *mut f32,
     pub(crate) value_factors: *mut f32,
 }
 
 impl<E: Element> Kept<E> {
-    /// Head `head` of `heads` in a layer that begins at `layer`, of a block of `tokens`.
-    pub(crate) fn of(layer: *mut u8, head: usize, heads: usize, dim: usize, tokens: usize) -> Self {
-        let one = dim * tokens;
-        let keys = layer.cast::<E>();
-        let factors = keys.wrapping_add(2 * heads * one).cast::<f32>();
+    /// Head `head` of `heads` in a layer of a block of `tokens`, by where the layer's numbers and
+    /// factors begin.
+    pub(crate) fn of(
+        [numbers, factors]: [*mut u8; 2],
+        head: usize,
+        heads: usize,
+        dim: usize,
+        tokens: usize,
+    ) -> Self {
+        let side = Self::side_bytes(dim, tokens);
+        let factors = factors.cast::<f32>().wrapping_add(2 * head * tokens);
         Self {
-            keys: keys.wrapping_add(head * one),
-            values: keys.wrapping_add((heads + head) * one),
-            key_factors: factors.wrapping_add(head * tokens),
-            value_factors: factors.wrapping_add((heads + head) * tokens),
+            keys: numbers.wrapping_add(head * side).cast(),
+            values: numbers.wrapping_add((heads + head) * side).cast(),
+            key_factors: factors,
+            value_factors: factors.wrapping_add(tokens),
         }
     }
 
-    /// Bytes of a layer in a block of `tokens`.
-    pub(crate) fn layer_bytes(heads: usize, dim: usize, tokens: usize) -> usize {
-        let factors = if E::SCALED { size_of::<f32>() } else { 0 };
-        2 * heads * tokens * (dim * size_of::<E>() + factors)
+    /// Asks for the factors of 16 tokens, of which there is a line each.
+    pub(crate) fn ask_factors(&self) {
+        touch(self.key_factors.cast());
+        touch(self.value_factors.cast());
+    }
+
+    /// Bytes of the K of a head in a block; as many as of its V.
+    pub(crate) fn side_bytes(dim: usize, tokens: usize) -> usize {
+        tokens * dim * size_of::<E>()
     }
 }

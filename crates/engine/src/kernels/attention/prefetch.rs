@@ -21,15 +21,14 @@ impl Ahead {
 
     /// Spreads the lines of the blocks, all of one length, over so many steps.
     #[inline(always)]
-    pub(super) fn new<E>(blocks: &[&[E]; BLOCKS], steps: usize) -> Self {
-        let lines = size_of_val(blocks[0]).div_ceil(LINE);
+    pub(super) fn new(blocks: &[&[u8]; BLOCKS], steps: usize) -> Self {
+        let lines = blocks[0].len().div_ceil(LINE);
         let pace = (lines * BLOCKS).div_ceil(steps.max(1));
-        let null =
-            |block: &&[E]| if block.is_empty() { std::ptr::null() } else { block.as_ptr().cast() };
+        let null = |block: &&[u8]| if block.is_empty() { std::ptr::null() } else { block.as_ptr() };
         Self { blocks: blocks.each_ref().map(null), lines, pace }
     }
 
-    /// With step `step`, asks for some lines of one of the blocks, where the architecture has a way to.
+    /// With step `step`, asks for some lines of one of the blocks.
     #[inline(always)]
     pub(super) fn ask(&self, step: usize) {
         let line = step / BLOCKS * self.pace;
@@ -40,11 +39,25 @@ impl Ahead {
         if block.is_null() {
             return;
         }
-        #[cfg(target_arch = "x86_64")]
-        for line in line..line + self.pace {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint; it reads nothing that the program sees.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(line * LINE).cast()) };
-        }
+        (line..line + self.pace).for_each(|line| touch(block.wrapping_add(line * LINE)));
     }
+}
+
+/// Asks for all lines of some blocks.
+pub(super) fn ask(blocks: &[&[u8]; BLOCKS]) {
+    blocks.iter().flat_map(|block| block.iter().step_by(LINE)).for_each(|line| touch(line));
+}
+
+/// Asks for one line, where the architecture has a way to. Into the second-level cache: of what the first
+/// waits for there are few at a time, and each holds up the loads of the products.
+#[inline(always)]
+pub(super) fn touch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint; it reads nothing that the program sees.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }

@@ -2,10 +2,11 @@
 
 use super::CHUNK;
 use super::kept::Kept;
-use super::narrow::scale;
-use super::product::{BLOCKS, COLUMNS, Element, Layout, Product, multiply, no_blocks};
+use super::narrow::{narrow_left, total_left};
+use super::prefetch::ask;
+use super::product::{BLOCKS, COLUMNS, Element, Layout, Product, multiply};
 use super::scratch::Scratch;
-use super::softmax::{Seen, finish, step};
+use super::softmax::{Factors, Rows, Seen, finish, weigh};
 use crate::kernels::level::Level;
 use std::ops::Range;
 
@@ -37,49 +38,78 @@ impl<E: Element> Tile<'_, E> {
         first..position + 1
     }
 
-    /// The keys `[head_dim][token]` and values `[token][head_dim]` of the blocks of some positions
-    /// of one chunk.
-    ///
-    /// # Safety
-    /// The blocks can be read, and nobody writes to them while the slices live.
-    unsafe fn blocks_of(&self, positions: Range<usize>) -> ([&[E]; BLOCKS], [&[E]; BLOCKS]) {
-        let (mut keys, mut values) = (no_blocks(), no_blocks());
-        if positions.is_empty() {
-            return (keys, values);
+    /// Where the blocks lie that have some positions of one chunk.
+    fn blocks(&self, positions: Range<usize>) -> [Option<Kept<E>>; BLOCKS] {
+        let mut kept = [None; BLOCKS];
+        if !positions.is_empty() {
+            let first = positions.start / self.block_tokens;
+            for block in first..positions.end.div_ceil(self.block_tokens) {
+                kept[block - first] = Some((self.block)(block));
+            }
         }
-        let len = self.head_dim * self.block_tokens;
-        let blocks = positions.start / self.block_tokens..positions.end.div_ceil(self.block_tokens);
-        for (i, block) in blocks.enumerate() {
-            let kept = (self.block)(block);
-            let slice = |at: *mut E| {
-                // SAFETY: the caller's promise; both have one element a token and dimension.
-                unsafe { std::slice::from_raw_parts(at.cast_const(), len) }
-            };
-            (keys[i], values[i]) = (slice(kept.keys), slice(kept.values));
-        }
-        (keys, values)
+        kept
     }
 
-    /// The factors of the keys and of the values of some positions of a chunk; zero elsewhere.
+    /// The keys.
     ///
     /// # Safety
-    /// As [`blocks_of`](Self::blocks_of), of elements that have factors.
-    unsafe fn factors_of(&self, chunk: usize, positions: Range<usize>) -> [[f32; CHUNK]; 2] {
-        let mut factors = [[0.0; CHUNK]; 2];
+    /// As [`slices`].
+    unsafe fn keys_in(&self, kept: &[Option<Kept<E>>; BLOCKS]) -> [&[u8]; BLOCKS] {
+        let bytes = Kept::<E>::side_bytes(self.head_dim, self.block_tokens);
+        // SAFETY: the caller's promise.
+        unsafe { slices(kept, |kept| kept.keys.cast(), bytes) }
+    }
+
+    /// The values.
+    ///
+    /// # Safety
+    /// As [`slices`].
+    unsafe fn values_in(&self, kept: &[Option<Kept<E>>; BLOCKS]) -> [&[u8]; BLOCKS] {
+        let bytes = Kept::<E>::side_bytes(self.head_dim, self.block_tokens);
+        // SAFETY: the caller's promise.
+        unsafe { slices(kept, |kept| kept.values.cast(), bytes) }
+    }
+
+    /// The factors of some positions of a chunk, whose blocks are `kept`; zero elsewhere.
+    ///
+    /// # Safety
+    /// The blocks can be read, and nobody writes to them.
+    unsafe fn factors(
+        &self,
+        chunk: usize,
+        positions: Range<usize>,
+        kept: &[Option<Kept<E>>; BLOCKS],
+    ) -> Factors {
+        let mut factors = Factors { keys: [0.0; CHUNK], values: [0.0; CHUNK] };
         let mut position = positions.start;
-        while position < positions.end {
+        for kept in kept.iter().flatten() {
             let inside = position % self.block_tokens;
             let len = (self.block_tokens - inside).min(positions.end - position);
-            let kept = (self.block)(position / self.block_tokens);
-            for (factors, from) in factors.iter_mut().zip([kept.key_factors, kept.value_factors]) {
-                // SAFETY: the caller's promise; there is one a token.
-                let from = unsafe { std::slice::from_raw_parts(from.add(inside), len) };
-                factors[position - chunk..][..len].copy_from_slice(from);
-            }
+            // SAFETY: the caller's promise; there is one a token.
+            let some = |at: *mut f32| unsafe { std::slice::from_raw_parts(at.add(inside), len) };
+            let to = position - chunk..position - chunk + len;
+            factors.keys[to.clone()].copy_from_slice(some(kept.key_factors));
+            factors.values[to].copy_from_slice(some(kept.value_factors));
             position += len;
         }
         factors
     }
+}
+
+/// What lies at `at` of each block, `len` long.
+///
+/// # Safety
+/// It can be read, and nobody writes to it while the slices live.
+unsafe fn slices<'a, E, T>(
+    kept: &[Option<Kept<E>>; BLOCKS],
+    at: fn(&Kept<E>) -> *const T,
+    len: usize,
+) -> [&'a [T]; BLOCKS] {
+    kept.each_ref().map(|kept| match kept {
+        // SAFETY: the caller's promise.
+        Some(kept) => unsafe { std::slice::from_raw_parts(at(kept), len) },
+        None => &[],
+    })
 }
 
 /// Computes a tile. `query(row)` is a row's query, of rows `[token][head of the group]`; `scale` is
@@ -96,24 +126,32 @@ pub(crate) unsafe fn attend<'q, 'o, E: Element>(
     mut out: impl FnMut(usize) -> &'o mut [f32],
 ) {
     let (rows, dim) = (tile.rows(), tile.head_dim);
-    // Weights are powers of two: 2^(x log₂e) = eˣ.
-    let scale = scale * std::f32::consts::LOG2_E;
-    for (row, scaled) in scratch.queries[..rows * dim].chunks_exact_mut(dim).enumerate() {
-        scaled.iter_mut().zip(query(row)).for_each(|(s, q)| *s = q * scale);
+    let queries = scratch.queries.as_flattened_mut()[..rows * dim].chunks_exact_mut(dim);
+    for (row, (numbers, factor)) in queries.zip(&mut scratch.query_factors).enumerate() {
+        narrow_left(level, query(row), total_left(E::GREATEST), numbers, factor);
+        // Weights are powers of two: 2^(x log₂e) = eˣ.
+        *factor *= scale * std::f32::consts::LOG2_E;
     }
     scratch.so_far[..rows * dim].fill(0.0);
     scratch.seen[..rows].fill(Seen::NOTHING);
     let last = tile.start + tile.tokens;
-    // What lies before the first row's window may not have been kept: it must not even be
-    // multiplied by zero.
+    // What lies before the first row's window may have been given to another sequence.
     let first = tile.visible(tile.start).start;
+    let mut next = tile.blocks(first..last.min(first / CHUNK * CHUNK + CHUNK));
+    // SAFETY: the caller's promise.
+    unsafe { [tile.keys_in(&next), tile.values_in(&next)] }.iter().for_each(ask);
     for chunk in (first / CHUNK * CHUNK..last).step_by(CHUNK) {
         let positions = first.max(chunk)..last.min(chunk + CHUNK);
+        let kept = next;
+        next = tile.blocks(positions.end..last.min(chunk + 2 * CHUNK));
         // SAFETY: the caller's promise.
         unsafe {
-            scores(level, tile, chunk, positions.clone(), scratch);
-            weights(level, tile, chunk, positions.clone(), scratch);
-            add_values(level, tile, chunk, positions, scratch);
+            next.iter().flatten().for_each(Kept::ask_factors);
+            let (next_keys, next_values) = (tile.keys_in(&next), tile.values_in(&next));
+            scores(level, tile, chunk, positions.clone(), &kept, &next_keys, scratch);
+            let factors = tile.factors(chunk, positions.clone(), &kept);
+            weights(level, tile, chunk, positions.end, &factors, scratch);
+            add_values(level, tile, chunk, positions, &kept, &next_values, scratch);
         }
     }
     for row in 0..rows {
@@ -122,7 +160,7 @@ pub(crate) unsafe fn attend<'q, 'o, E: Element>(
 }
 
 /// Scores of all rows with the keys of some positions of a chunk; those of keys before them mean
-/// nothing. Asks for the values of the same positions.
+/// nothing. Asks for `ahead` meanwhile.
 ///
 /// # Safety
 /// As [`attend`].
@@ -131,64 +169,56 @@ unsafe fn scores<E: Element>(
     tile: &Tile<'_, E>,
     chunk: usize,
     positions: Range<usize>,
+    kept: &[Option<Kept<E>>; BLOCKS],
+    ahead: &[&[u8]; BLOCKS],
     scratch: &mut Scratch,
 ) {
     let (dim, tokens) = (tile.head_dim, tile.block_tokens);
     // SAFETY: the caller's promise.
-    let (keys, values) = unsafe { tile.blocks_of(positions.clone()) };
-    // Blocks before the window may have been given to another sequence.
+    let keys = unsafe { slices(kept, |kept| kept.keys.cast_const(), dim / 2 * tokens) };
     let from = positions.start / tokens * tokens;
     let product = Product {
         a: &scratch.queries,
-        a_stride: dim,
+        a_stride: dim / 2,
+        factors: &scratch.query_factors,
         blocks: keys,
         layout: Layout::Beside,
         block_tokens: tokens,
         rows: tile.rows(),
-        depth: dim,
+        depth: dim / 2,
         columns: (positions.end - from).next_multiple_of(COLUMNS),
-        add: false,
-        ahead: &values,
+        keep: None,
+        ahead,
     };
-    multiply(level, product, &mut scratch.weights[from - chunk..], CHUNK);
+    multiply(level, product, &mut scratch.scores[from - chunk..], CHUNK);
 }
 
 /// From scores to the weights of each row, and the rows' corrections.
-///
-/// # Safety
-/// As [`attend`].
-unsafe fn weights<E: Element>(
+fn weights<E: Element>(
     level: Level,
     tile: &Tile<'_, E>,
     chunk: usize,
-    positions: Range<usize>,
+    end: usize,
+    factors: &Factors,
     scratch: &mut Scratch,
 ) {
-    let dim = tile.head_dim;
-    // SAFETY: the caller's promise.
-    let factors = E::SCALED.then(|| unsafe { tile.factors_of(chunk, positions.clone()) });
-    for row in 0..tile.rows() {
+    let rows = tile.rows();
+    for (row, visible) in scratch.visible[..rows].iter_mut().enumerate() {
         let seen = tile.visible(tile.start + row / tile.group);
-        let inside = seen.start.clamp(chunk, positions.end) - chunk
-            ..seen.end.clamp(chunk, positions.end) - chunk;
-        let weights = scratch.weights[row * CHUNK..].first_chunk_mut().expect("a row of weights");
-        if let Some([keys, _]) = &factors {
-            scale(level, weights, keys);
-        }
-        step(
-            level,
-            weights,
-            inside,
-            &mut scratch.seen[row],
-            &mut scratch.so_far[row * dim..][..dim],
-        );
-        if let Some([_, values]) = &factors {
-            scale(level, weights, values);
-        }
+        *visible = (seen.start.clamp(chunk, end) - chunk, seen.end.clamp(chunk, end) - chunk);
     }
+    let rows = Rows {
+        scores: &mut scratch.scores.as_chunks_mut().0[..rows],
+        visible: &scratch.visible[..rows],
+        seen: &mut scratch.seen[..rows],
+        corrections: &mut scratch.corrections[..rows],
+        weights: &mut scratch.weights.as_flattened_mut().as_chunks_mut().0[..rows],
+        weight_factors: &mut scratch.weight_factors[..rows],
+    };
+    weigh(level, rows, factors, total_left(E::GREATEST));
 }
 
-/// Adds the weighted values of some positions of a chunk. Asks for the keys of the next chunk.
+/// Adds the weighted values of some positions of a chunk. Asks for `ahead` meanwhile.
 ///
 /// # Safety
 /// As [`attend`].
@@ -197,24 +227,27 @@ unsafe fn add_values<E: Element>(
     tile: &Tile<'_, E>,
     chunk: usize,
     positions: Range<usize>,
+    kept: &[Option<Kept<E>>; BLOCKS],
+    ahead: &[&[u8]; BLOCKS],
     scratch: &mut Scratch,
 ) {
-    let dim = tile.head_dim;
-    let next = positions.end..(tile.start + tile.tokens).min(chunk + 2 * CHUNK);
+    let (dim, tokens) = (tile.head_dim, tile.block_tokens);
     // SAFETY: the caller's promise.
-    let ((_, values), (next_keys, _)) =
-        unsafe { (tile.blocks_of(positions.clone()), tile.blocks_of(next)) };
+    let values = unsafe { slices(kept, |kept| kept.values.cast_const(), tokens / 2 * dim) };
+    // Of a pair that is not wholly among the positions the other half has no weight.
+    let pairs = positions.start / 2..positions.end.div_ceil(2);
     let product = Product {
-        a: &scratch.weights[positions.start - chunk..],
-        a_stride: CHUNK,
+        a: &scratch.weights[pairs.start - chunk / 2..],
+        a_stride: CHUNK / 2,
+        factors: &scratch.weight_factors,
         blocks: values,
-        layout: Layout::Stacked { first: positions.start % tile.block_tokens },
-        block_tokens: tile.block_tokens,
+        layout: Layout::Stacked { first: pairs.start % (tokens / 2) },
+        block_tokens: tokens,
         rows: tile.rows(),
-        depth: positions.len(),
+        depth: pairs.len(),
         columns: dim,
-        add: true,
-        ahead: &next_keys,
+        keep: Some(&scratch.corrections),
+        ahead,
     };
     multiply(level, product, &mut scratch.so_far, dim);
 }

@@ -1,66 +1,68 @@
-//! A vector of floats of some instruction set, and what it is loaded from.
+//! A vector of sums of some instruction set, and the pairs whose products are added to it.
 
-use crate::kernels::attention::narrow::narrow;
-use crate::kernels::level::Level;
-use half::f16;
-use half::slice::HalfFloatSliceExt;
+/// Two numbers whose products one instruction adds to a sum.
+pub(crate) type Pair<E> = [E; 2];
 
-/// What a product needs of a vector.
+/// What a product needs of a vector of 32-bit sums. Sums wrap, as only sums that nobody reads do.
 ///
 /// # Safety of its functions
-/// The machine has the instructions; pointers are good for `WIDTH` elements, of any alignment.
+/// The machine has the instructions; pointers are good for `WIDTH` elements, or for one that is
+/// repeated, of any alignment.
 pub(crate) trait Lanes: Copy {
     const WIDTH: usize;
+    /// A pair of 16-bit numbers a lane.
+    type Pairs: Copy;
     unsafe fn zero() -> Self;
-    unsafe fn splat(x: f32) -> Self;
-    unsafe fn load(at: *const f32) -> Self;
-    unsafe fn load_halves(at: *const f16) -> Self;
-    unsafe fn load_bytes(at: *const i8) -> Self;
-    unsafe fn store(self, at: *mut f32);
-    /// `self + a * b`, rounded once.
-    unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    /// The same pair in all lanes.
+    unsafe fn repeat(at: *const Pair<i16>) -> Self::Pairs;
+    unsafe fn load_words(at: *const Pair<i16>) -> Self::Pairs;
+    unsafe fn load_bytes(at: *const Pair<i8>) -> Self::Pairs;
+    unsafe fn add_products(self, a: Self::Pairs, b: Self::Pairs) -> Self;
+    /// `keep * c + factor * self`, rounded after the first product, after the conversion and after the
+    /// sum; without `keep`, the latter alone.
+    unsafe fn store(self, factor: f32, keep: Option<f32>, c: *mut f32);
 }
 
-/// A number as the cache holds it.
+/// A number as the cache holds it: a token of a head has a factor by which its numbers are to be
+/// multiplied.
 pub(crate) trait Element: Copy + Default + 'static {
-    /// Whether each token of a head has a factor by which its numbers are to be multiplied.
-    const SCALED: bool;
+    /// Magnitudes are at most this.
+    const GREATEST: i16;
+
+    /// A number of at most [`GREATEST`](Self::GREATEST).
+    fn of(number: i16) -> Self;
 
     /// # Safety
     /// As [`Lanes`].
-    unsafe fn load<L: Lanes>(at: *const Self) -> L;
-
-    /// Writes the numbers of one token of a head; returns their factor.
-    fn narrow(level: Level, from: &[f32], to: &mut [Self]) -> f32;
+    unsafe fn load<L: Lanes>(at: *const Pair<Self>) -> L::Pairs;
 }
 
-impl Element for f16 {
-    const SCALED: bool = false;
+impl Element for i16 {
+    /// Fifteen bits, which leaves seventeen to the sum of what they are multiplied by: both sides are
+    /// rounded about as finely.
+    const GREATEST: Self = 16_383;
 
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(at: *const Self) -> L {
-        // SAFETY: the caller's promise.
-        unsafe { L::load_halves(at) }
+    fn of(number: i16) -> Self {
+        number
     }
 
-    fn narrow(_: Level, from: &[f32], to: &mut [Self]) -> f32 {
-        to.convert_from_f32_slice(from);
-        1.0
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(at: *const Pair<Self>) -> L::Pairs {
+        // SAFETY: the caller's promise.
+        unsafe { L::load_words(at) }
     }
 }
 
 impl Element for i8 {
-    const SCALED: bool = true;
+    const GREATEST: i16 = 127;
 
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(at: *const Self) -> L {
-        // SAFETY: the caller's promise.
-        unsafe { L::load_bytes(at) }
+    fn of(number: i16) -> Self {
+        number as Self
     }
 
-    fn narrow(level: Level, from: &[f32], to: &mut [Self]) -> f32 {
-        let mut factor = 0.0;
-        narrow(level, from, to, &mut factor);
-        factor
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(at: *const Pair<Self>) -> L::Pairs {
+        // SAFETY: the caller's promise.
+        unsafe { L::load_bytes(at) }
     }
 }

@@ -1,54 +1,58 @@
 //! Lanes without instructions of their own.
 
 use super::Product;
-use super::lanes::{Element, Lanes};
+use super::lanes::{Element, Lanes, Pair};
 use super::strip;
-use half::f16;
 
 const WIDTH: usize = 8;
 
-impl Lanes for [f32; WIDTH] {
+impl Lanes for [i32; WIDTH] {
     const WIDTH: usize = WIDTH;
+    type Pairs = [Pair<i16>; WIDTH];
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        [0.0; WIDTH]
+        [0; WIDTH]
     }
 
     #[inline(always)]
-    unsafe fn splat(x: f32) -> Self {
-        [x; WIDTH]
-    }
-
-    #[inline(always)]
-    unsafe fn load(at: *const f32) -> Self {
+    unsafe fn repeat(at: *const Pair<i16>) -> Self::Pairs {
         // SAFETY: the caller's promise.
-        unsafe { at.cast::<Self>().read_unaligned() }
+        [unsafe { at.read() }; WIDTH]
     }
 
     #[inline(always)]
-    unsafe fn load_halves(at: *const f16) -> Self {
+    unsafe fn load_words(at: *const Pair<i16>) -> Self::Pairs {
         // SAFETY: the caller's promise.
-        let halves = unsafe { at.cast::<[f16; WIDTH]>().read_unaligned() };
-        halves.map(f16::to_f32)
+        unsafe { at.cast::<Self::Pairs>().read_unaligned() }
     }
 
     #[inline(always)]
-    unsafe fn load_bytes(at: *const i8) -> Self {
+    unsafe fn load_bytes(at: *const Pair<i8>) -> Self::Pairs {
         // SAFETY: the caller's promise.
-        let bytes = unsafe { at.cast::<[i8; WIDTH]>().read_unaligned() };
-        bytes.map(f32::from)
+        let bytes = unsafe { at.cast::<[Pair<i8>; WIDTH]>().read_unaligned() };
+        bytes.map(|pair| pair.map(i16::from))
     }
 
     #[inline(always)]
-    unsafe fn store(self, at: *mut f32) {
+    unsafe fn add_products(self, a: Self::Pairs, b: Self::Pairs) -> Self {
+        std::array::from_fn(|lane| {
+            let product = |i: usize| i32::from(a[lane][i]) * i32::from(b[lane][i]);
+            self[lane].wrapping_add(product(0)).wrapping_add(product(1))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, factor: f32, keep: Option<f32>, c: *mut f32) {
+        let c = c.cast::<[f32; WIDTH]>();
         // SAFETY: the caller's promise.
-        unsafe { at.cast::<Self>().write_unaligned(self) };
-    }
-
-    #[inline(always)]
-    unsafe fn add_product(self, a: Self, b: Self) -> Self {
-        std::array::from_fn(|lane| a[lane].mul_add(b[lane], self[lane]))
+        unsafe {
+            let before =
+                keep.map_or([0.0; WIDTH], |keep| c.read_unaligned().map(|before| before * keep));
+            c.write_unaligned(std::array::from_fn(|lane| {
+                factor.mul_add(self[lane] as f32, before[lane])
+            }));
+        }
     }
 }
 
@@ -56,5 +60,5 @@ impl Lanes for [f32; WIDTH] {
 /// The matrices are as long as the product says.
 pub(super) unsafe fn multiply<E: Element>(product: &Product<'_, E>, c: *mut f32, c_stride: usize) {
     // SAFETY: the caller's promise.
-    unsafe { strip::multiply::<E, [f32; WIDTH], 2, 2, 2>(product, c, c_stride) };
+    unsafe { strip::multiply::<E, [i32; WIDTH], 2, 2, 2>(product, c, c_stride) };
 }

@@ -1,16 +1,24 @@
 //! A few rows times a few vectors of columns, with all sums in registers.
 
-use super::lanes::{Element, Lanes};
-use super::{BLOCKS, Layout, Product};
+use super::lanes::{Element, Lanes, Pair};
+use super::{BLOCKS, Layout, Product, SECTION_PAIRS};
 use crate::kernels::attention::prefetch::Ahead;
 
-/// Rows of the right-hand matrix that lie at equal distances, as one strip reads them.
+/// Rows of pairs of the right-hand matrix that lie at equal distances, as one strip reads them.
 struct Run<E, const V: usize> {
     /// The strip's vectors of the first row.
-    at: [*const E; V],
-    /// Elements from one row to the next.
+    at: [*const Pair<E>; V],
+    /// Pairs from one row to the next.
     stride: usize,
     rows: usize,
+}
+
+/// A few rows of the left-hand matrix.
+#[derive(Clone, Copy)]
+struct Left {
+    pairs: *const Pair<i16>,
+    factors: *const f32,
+    keep: Option<*const f32>,
 }
 
 /// How the right-hand matrix is read.
@@ -22,7 +30,7 @@ trait Source<E>: Copy {
 /// Blocks whose columns follow one another; each has `1 << shift`.
 #[derive(Clone, Copy)]
 struct Beside<'a, E> {
-    blocks: &'a [*const E; BLOCKS],
+    blocks: &'a [*const Pair<E>; BLOCKS],
     shift: u32,
 }
 
@@ -41,10 +49,10 @@ impl<E: Element> Source<E> for Beside<'_, E> {
     }
 }
 
-/// Blocks whose rows follow one another; each has `1 << shift`, of `columns` elements.
+/// Blocks whose rows follow one another; each has `1 << shift`, of `columns` pairs.
 #[derive(Clone, Copy)]
 struct Stacked<'a, E> {
-    blocks: &'a [*const E; BLOCKS],
+    blocks: &'a [*const Pair<E>; BLOCKS],
     shift: u32,
     /// Rows of the first block that are left out.
     first: usize,
@@ -87,7 +95,7 @@ pub(super) unsafe fn multiply<
     c_stride: usize,
 ) {
     let shift = product.block_tokens.trailing_zeros();
-    let blocks = &product.blocks.map(<[E]>::as_ptr);
+    let blocks = &product.blocks.map(<[Pair<E>]>::as_ptr);
     // SAFETY: the caller's promises.
     unsafe {
         match product.layout {
@@ -96,7 +104,8 @@ pub(super) unsafe fn multiply<
                 all_rows::<E, L, _, WIDE, MORE, ONE>(product, b, c, c_stride);
             }
             Layout::Stacked { first } => {
-                let b = Stacked { blocks, shift, first, columns: product.columns };
+                let (shift, columns) = (shift - 1, product.columns);
+                let b = Stacked { blocks, shift, first, columns };
                 all_rows::<E, L, _, WIDE, MORE, ONE>(product, b, c, c_stride);
             }
         }
@@ -124,6 +133,8 @@ unsafe fn all_rows<
         // SAFETY: the rows exist.
         unsafe {
             let a = product.a.as_ptr().add(row * product.a_stride);
+            let keep = product.keep.map(|keep| keep.as_ptr().add(row));
+            let a = Left { pairs: a, factors: product.factors.as_ptr().add(row), keep };
             let c = c.add(row * c_stride);
             row += match product.rows - row {
                 1 => columns::<E, L, S, 1, MORE, ONE>(product, a, b, c, c_stride, ahead),
@@ -149,7 +160,7 @@ unsafe fn columns<
     const ONE: usize,
 >(
     product: &Product<'_, E>,
-    a: *const f32,
+    a: Left,
     b: S,
     c: *mut f32,
     c_stride: usize,
@@ -173,42 +184,41 @@ unsafe fn columns<
 #[inline(always)]
 unsafe fn strip<E: Element, L: Lanes, S: Source<E>, const R: usize, const V: usize>(
     product: &Product<'_, E>,
-    a: *const f32,
+    a: Left,
     (b, column): (S, usize),
     c: *mut f32,
     c_stride: usize,
     ahead: Ahead,
 ) {
+    let (mut k, depth) = (0, product.depth);
     // SAFETY: the rows and columns exist.
     unsafe {
-        let mut sums = [[L::zero(); V]; R];
-        if product.add {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = L::load(c.add(r * c_stride + v * L::WIDTH));
-                }
-            }
-        }
-        let mut k = 0;
-        while k < product.depth {
-            let Run { mut at, stride, rows } = b.run::<V>(k, column, L::WIDTH);
-            let end = product.depth.min(k.saturating_add(rows));
-            while k < end {
-                ahead.ask(k);
-                let right = at.map(|at| E::load::<L>(at));
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let left = L::splat(*a.add(r * product.a_stride + k));
-                    for (sum, right) in sums.iter_mut().zip(right) {
-                        *sum = sum.add_product(left, right);
+        while k < depth {
+            let mut sums = [[L::zero(); V]; R];
+            let section = depth.min(k + SECTION_PAIRS);
+            let first = k == 0;
+            while k < section {
+                let Run { mut at, stride, rows } = b.run::<V>(k, column, L::WIDTH);
+                let end = section.min(k.saturating_add(rows));
+                while k < end {
+                    ahead.ask(k);
+                    let right = at.map(|at| E::load::<L>(at));
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let left = L::repeat(a.pairs.add(r * product.a_stride + k));
+                        for (sum, right) in sums.iter_mut().zip(right) {
+                            *sum = sum.add_products(left, right);
+                        }
                     }
+                    at = at.map(|at| at.wrapping_add(stride));
+                    k += 1;
                 }
-                at = at.map(|at| at.wrapping_add(stride));
-                k += 1;
             }
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            for (v, sum) in sums.iter().enumerate() {
-                sum.store(c.add(r * c_stride + v * L::WIDTH));
+            for (r, sums) in sums.iter().enumerate() {
+                let factor = a.factors.add(r).read();
+                let keep = if first { a.keep.map(|keep| keep.add(r).read()) } else { Some(1.0) };
+                for (v, sum) in sums.iter().enumerate() {
+                    sum.store(factor, keep, c.add(r * c_stride + v * L::WIDTH));
+                }
             }
         }
     }
