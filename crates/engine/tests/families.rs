@@ -25,7 +25,7 @@ fn difference(tiny: &Tiny) -> f64 {
     differences.fold(0.0, f64::max) / spread
 }
 
-/// Keys and values are halves: what is left is their rounding.
+/// Keys and values are integers of 16 bits: what is left is their rounding.
 const HALVES: f64 = 4e-3;
 
 #[test]

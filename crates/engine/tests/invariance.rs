@@ -86,8 +86,8 @@ fn bytes_in_the_cache_keep_every_bit_too() {
         };
         let mut alone = bench(1, None);
         let want = bits(&last_row(&mut alone, &prompt, &[]));
-        let halves = bits(&last_row(&mut Bench::new(&model, 1, 20), &prompt, &[]));
-        assert_ne!(want, halves, "{real:?}: it is the other cache");
+        let words = bits(&last_row(&mut Bench::new(&model, 1, 20), &prompt, &[]));
+        assert_ne!(want, words, "{real:?}: it is the other cache");
         for cuts in [vec![7, 20, 65], (1..70).collect()] {
             assert_eq!(bits(&last_row(&mut alone, &prompt, &cuts)), want, "{real:?} at {cuts:?}");
         }

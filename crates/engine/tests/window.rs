@@ -27,7 +27,7 @@ fn blocks_before_the_window_are_not_read() {
         // The next token sees itself and 19 before it.
         let view = bench.pool.view();
         for id in &sequence.ids[..(computed - 19) / 16] {
-            // SAFETY: the block is this sequence's, and no step runs. All ones are NaN in halves.
+            // SAFETY: the block is this sequence's, and no step runs. All ones are NaN as factors.
             unsafe { view.block(*id).as_ptr().write_bytes(0xff, view.block_bytes) };
         }
         let got = bench.run(&mut sequence, &tokens[computed..], Rows::All);
