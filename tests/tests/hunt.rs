@@ -56,8 +56,14 @@ fn assert_close(hunted: &Hunted, function: &str) {
 #[test]
 fn mappings_are_charged_to_who_made_them() {
     let _alone = alone();
-    let programs =
-        ["mmap_deep_frame", "munmap_partial", "mremap_moves", "shm_sysv", "thread_stacks"];
+    let programs = [
+        "file_private",
+        "mmap_deep_frame",
+        "munmap_partial",
+        "mremap_moves",
+        "shm_sysv",
+        "thread_stacks",
+    ];
     thread::scope(|scope| {
         let hunts = programs.map(|p| {
             let path = format!("build/{p}");

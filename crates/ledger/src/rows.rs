@@ -24,6 +24,8 @@ struct Sum {
 #[derive(PartialEq, Eq, Hash, Clone, Copy)]
 enum Key {
     File((u32, u32), u64),
+    /// Pages of a file that were written to in private mappings.
+    Copies((u32, u32), u64),
     /// Its group.
     Claim(u64),
     Vma(usize),
@@ -86,14 +88,19 @@ impl<'a> Rows<'a> {
                 None if entry.map.has_file() => Key::File(entry.map.device, entry.map.inode),
                 None => Key::Vma(index),
             };
-            self.put(layer, key, index, piece.resident);
+            let copied = if claim.is_none() { copied(entry, layer, piece.resident) } else { 0 };
+            self.put(layer, key, index, piece.resident - copied);
+            if copied > 0 {
+                let key = Key::Copies(entry.map.device, entry.map.inode);
+                self.put(Layer::Anonymous, key, index, copied);
+            }
             if let Some((carved, _)) = claim.and_then(|claim| claim.carved) {
                 self.put(carved, key, index, 0);
             }
             if layer == Layer::Files {
                 let usage = &entry.usage;
                 self.clean += usage.private_clean + usage.shared_clean;
-                self.dirty += usage.private_dirty + usage.shared_dirty;
+                self.dirty += (usage.private_dirty + usage.shared_dirty).saturating_sub(copied);
             }
         }
     }
@@ -191,8 +198,20 @@ impl<'a> Rows<'a> {
                 (claims.at(piece).map_or_else(String::new, |c| c.name.clone()), piece)
             }
             Key::File(..) | Key::Vma(_) => (describe(map), map.start),
+            Key::Copies(..) => (format!("{}, written to privately", describe(map)), map.start),
         };
         Mapping { name, start, resident_bytes: bytes }
+    }
+}
+
+/// Of resident bytes of a file's mapping, those that are the process's own: what it wrote to in a
+/// private mapping is the file's no more, and the kernel cannot drop it.
+fn copied(entry: &Entry, layer: Layer, resident: u64) -> u64 {
+    match layer {
+        Layer::Files | Layer::Shared if !entry.map.permissions.shared => {
+            entry.usage.anonymous.min(resident)
+        }
+        _ => 0,
     }
 }
 
@@ -213,6 +232,32 @@ mod tests {
         rows.add(0, Layer::Anonymous, &divided, &claims);
         rows.move_to_slack(Layer::HeapRetained, Some(0x10000), 0, slack);
         rows.finish(&claims).iter().map(|row| row.resident_bytes).sum()
+    }
+
+    /// Layers of 64 KiB of a file, 24 of them resident and 16 of these anonymous.
+    fn of_a_file(permissions: &str) -> Vec<(Layer, u64)> {
+        let smaps = format!(
+            "10000-20000 {permissions} 0 fe:00 9 /models/a.bin\n\
+             Rss: 24 kB\nPrivate_Clean: 8 kB\nPrivate_Dirty: 16 kB\nAnonymous: 16 kB\n"
+        );
+        let entries = smaps::parse(smaps.as_bytes()).unwrap();
+        let claims = Claims::default();
+        let mut rows = Rows::new(&entries);
+        let divided = divide(&entries[0], &claims, |_| unreachable!("it has one owner"));
+        rows.add(0, Layer::Files, &divided, &claims);
+        let rows = rows.finish(&claims).into_iter().filter(|row| row.resident_bytes > 0);
+        rows.map(|row| (row.layer, row.resident_bytes)).collect()
+    }
+
+    #[test]
+    fn pages_of_a_file_that_were_written_to_privately_are_anonymous() {
+        let split = [(Layer::Anonymous, 16 << 10), (Layer::Files, 8 << 10)];
+        let mut found = of_a_file("rw-p");
+        found.sort_by_key(|&(layer, _)| layer.index());
+        let mut wanted = split.to_vec();
+        wanted.sort_by_key(|&(layer, _)| layer.index());
+        assert_eq!(found, wanted);
+        assert_eq!(of_a_file("rw-s"), [(Layer::Files, 24 << 10)]);
     }
 
     #[test]

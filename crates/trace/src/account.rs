@@ -37,6 +37,8 @@ pub enum Backing {
     Brk,
     /// A file, or a descriptor that may be a memfd.
     File,
+    /// Pages of a file that were written to in a private mapping.
+    Copy,
     /// Shared anonymous memory and System V segments.
     Shared,
     /// A memfd's own pages, held by its descriptor.

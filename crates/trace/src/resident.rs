@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 
+use plumb_target::pagemap::Run;
 use plumb_target::{Pagemap, ReadMemory};
 
 use crate::account::{Backing, Owner, Process, StackId};
@@ -38,6 +39,8 @@ const NEAR: u64 = 1 << 20;
 pub struct Found {
     /// Bytes.
     pub bytes: u64,
+    /// Those of them that are the process's own: no file's and no shared memory's.
+    pub own: u64,
     /// Whether its first page is.
     pub head: bool,
 }
@@ -52,24 +55,24 @@ pub fn resident(pagemap: &Pagemap, pieces: &[Piece<Owner>]) -> Vec<Found> {
             last += 1;
         }
         let whole = pieces[first].0.start..pieces[last].0.end;
-        let runs: Vec<Range<u64>> =
-            pagemap.resident(&whole).into_iter().map(|run| run.range).collect();
-        overlap(&runs, &pieces[first..=last], &mut out[first..=last]);
+        overlap(&pagemap.resident(&whole), &pieces[first..=last], &mut out[first..=last]);
         first = last + 1;
     }
     out
 }
 
 /// Adds to each piece what runs share with it. Both are in order and disjoint.
-fn overlap(runs: &[Range<u64>], pieces: &[Piece<Owner>], out: &mut [Found]) {
+fn overlap(runs: &[Run], pieces: &[Piece<Owner>], out: &mut [Found]) {
     let mut at = 0;
     for ((piece, _), found) in pieces.iter().zip(out) {
-        while runs.get(at).is_some_and(|r| r.end <= piece.start) {
+        while runs.get(at).is_some_and(|r| r.range.end <= piece.start) {
             at += 1;
         }
-        for run in runs[at..].iter().take_while(|r| r.start < piece.end) {
-            found.bytes += run.end.min(piece.end) - run.start.max(piece.start);
-            found.head |= run.contains(&piece.start);
+        for run in runs[at..].iter().take_while(|r| r.range.start < piece.end) {
+            let bytes = run.range.end.min(piece.end) - run.range.start.max(piece.start);
+            found.bytes += bytes;
+            found.own += if run.file { 0 } else { bytes };
+            found.head |= run.range.contains(&piece.start);
         }
     }
 }
@@ -118,8 +121,7 @@ pub fn holdings(
         other => other,
     };
     let mut by: HashMap<(StackId, Backing), (Holding, HashMap<u64, ()>)> = HashMap::new();
-    for ((range, owner), Found { bytes: resident, .. }) in pieces.iter().zip(found) {
-        let backing = backing(range, owner);
+    let mut add = |owner: &Owner, backing: Backing, resident: u64, mapped: u64| {
         let (h, ids) = by.entry((owner.stack, backing)).or_insert_with(|| {
             let none = Holding {
                 pid,
@@ -134,11 +136,20 @@ pub fn holdings(
             (none, HashMap::new())
         });
         h.resident += resident;
-        h.mapped += range.end - range.start;
+        h.mapped += mapped;
         h.first_ns = h.first_ns.min(owner.time_ns);
         h.last_ns = h.last_ns.max(owner.time_ns);
         if resident > 0 && ids.insert(owner.id, ()).is_none() {
             h.count += 1;
+        }
+    };
+    for ((range, owner), found) in pieces.iter().zip(&found) {
+        // What was written to in a private mapping of a file is the process's own.
+        let copied = if owner.backing == Backing::File { found.own } else { 0 };
+        let backing = backing(range, owner);
+        add(owner, backing, found.bytes - copied, range.end - range.start - copied);
+        if copied > 0 {
+            add(owner, Backing::Copy, copied, copied);
         }
     }
     by.into_values().map(|(h, _)| h).collect()
@@ -203,10 +214,11 @@ mod tests {
         let owner =
             Owner { stack: 1, id: 1, time_ns: 0, backing: Backing::Anonymous, inherited: false };
         let pieces = [1u64, 2, 3].map(|n| (n << 30..(n << 30) + CHUNK_LEAST, owner));
-        let runs = [(2u64 << 30..(2 << 30) + 8192), ((3 << 30) + 4096..(3 << 30) + 8192)];
+        let runs = [(2u64 << 30..(2 << 30) + 8192), ((3 << 30) + 4096..(3 << 30) + 8192)]
+            .map(|range| Run { range, huge: false, file: false });
         let mut found = [Found::default(); 3];
         overlap(&runs, &pieces, &mut found);
-        let of = |bytes, head| Found { bytes, head };
+        let of = |bytes, head| Found { bytes, own: bytes, head };
         assert_eq!(found, [of(0, false), of(8192, true), of(4096, false)]);
         let chunks = chunks(&pieces, &found, &Guarded(2 << 30));
         assert_eq!(chunks.iter().map(|(r, ())| r.start).collect::<Vec<_>>(), [2 << 30]);
