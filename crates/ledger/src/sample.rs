@@ -186,7 +186,9 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
 
     let entries = &scene.reading.entries;
     let mut rows = Rows::new(entries);
-    let java_heap = scene.memory.as_ref().and_then(|memory| jvm::java_heap(memory, &scene.maps));
+    let java_data = jvm::data(&scene.maps);
+    let java_heap = scene.memory.as_ref().zip(java_data.as_ref());
+    let java_heap = java_heap.and_then(|(memory, data)| jvm::read(memory, data));
     let (mut drift, mut shared_bound_bytes, mut code_data_bytes) = (0, 0, [0; 2]);
     for (index, entry) in entries.iter().enumerate() {
         let divided = divide(entry, &claims, |map| scene.reading.pages_of(map));
@@ -235,7 +237,7 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
         shared_bound_bytes,
         code_data_bytes,
         java_heap,
-        java_data: jvm::data(&scene.maps),
+        java_data,
         notes,
         cost,
     })

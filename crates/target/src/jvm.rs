@@ -24,19 +24,14 @@ const ENTRY: usize = 20;
 const MOST: u64 = 1 << 20;
 const LITTLE_ENDIAN: u8 = 1;
 
-/// What the JVM with these mappings says of its heap; `None` where it says nothing, or
-/// nothing that is understood: collectors without generations have no old one.
-pub fn java_heap(memory: &impl ReadMemory, maps: &[Map]) -> Option<JavaHeap> {
-    read(memory, &data(maps)?)
-}
-
 /// Where the JVM with these mappings has its performance data.
 pub fn data(maps: &[Map]) -> Option<Range> {
     let is_its = |map: &&Map| memmem::find(map.name.as_encoded_bytes(), b"/hsperfdata_").is_some();
     maps.iter().find(is_its).map(Map::range)
 }
 
-/// What the performance data there says; cheap enough for every look.
+/// What the performance data there says of the heap; cheap enough for every look. `None` where it says
+/// nothing, or nothing that is understood: collectors without generations have no old one.
 pub fn read(memory: &impl ReadMemory, data: &Range) -> Option<JavaHeap> {
     let mut bytes = vec![0; (data.end - data.start).min(MOST) as usize];
     let got = memory.read_at(data.start, &mut bytes);

@@ -10,18 +10,82 @@ use crate::Layer;
 use crate::claim::{Claim, Claims};
 use crate::sample::Scene;
 
-/// Claims what jemalloc, mimalloc, tcmalloc and musl own where the image says by its name that it is theirs.
+/// An allocator whose ranges can be listed.
+struct Allocator {
+    name: &'static str,
+    /// How its library's name begins.
+    library: &'static str,
+    /// What it says when something is wrong, or of its state: it stands in stripped files too.
+    mark: &'static [u8],
+    /// What its own records are called.
+    records: &'static str,
+    find: fn(&Scene, &Memory, &Image) -> Found,
+}
+
+/// What an allocator owns.
+#[derive(Default)]
+struct Found {
+    heap: Vec<Range>,
+    records: Vec<Range>,
+}
+
+const ALLOCATORS: [Allocator; 3] = [
+    Allocator {
+        name: "jemalloc",
+        library: "libjemalloc",
+        mark: b"<jemalloc>: ",
+        records: "jemalloc, its radix tree",
+        find: |scene, memory, image| {
+            let Some(pagemap) = &scene.reading.pagemap else { return Found::default() };
+            let found = jemalloc::find(memory, pagemap, &writable(image), &scene.maps);
+            Found { heap: found.extents, records: found.leaves }
+        },
+    },
+    Allocator {
+        name: "mimalloc",
+        library: "libmimalloc",
+        mark: b"mimalloc: error: ",
+        records: "",
+        find: |scene, memory, image| {
+            let heap = mimalloc::find(memory, &writable(image), &scene.maps);
+            Found { heap, records: Vec::new() }
+        },
+    },
+    Allocator {
+        name: "tcmalloc",
+        library: "libtcmalloc",
+        mark: b"Bytes in use by application",
+        records: "tcmalloc, its records",
+        find: |scene, memory, image| {
+            let Some(pagemap) = &scene.reading.pagemap else { return Found::default() };
+            let found = tcmalloc::find(memory, pagemap, &writable(image), &scene.maps);
+            Found { heap: found.spans, records: found.records }
+        },
+    },
+];
+
+impl Allocator {
+    fn claim(
+        &self,
+        scene: &Scene,
+        memory: &Memory,
+        image: &Image,
+        claims: &mut Claims,
+        notes: &mut Vec<String>,
+    ) {
+        let found = (self.find)(scene, memory, image);
+        note_unsplit(&found.heap, self.name, notes);
+        add(claims, found.heap, self.name);
+        add(claims, found.records, self.records);
+    }
+}
+
+/// Claims what these and musl own where the image says by its name that it is theirs.
 pub(super) fn claim(scene: &Scene, memory: &Memory, claims: &mut Claims, notes: &mut Vec<String>) {
     for image in &scene.images {
         let name = image.name();
-        if name.starts_with("libjemalloc") {
-            claim_jemalloc(scene, memory, image, claims, notes);
-        }
-        if name.starts_with("libmimalloc") {
-            claim_mimalloc(scene, memory, image, claims, notes);
-        }
-        if name.starts_with("libtcmalloc") {
-            claim_tcmalloc(scene, memory, image, claims, notes);
+        for allocator in ALLOCATORS.iter().filter(|a| name.starts_with(a.library)) {
+            allocator.claim(scene, memory, image, claims, notes);
         }
         if name.starts_with("ld-musl") || name == "libc.so" || is_static(image) {
             let found = musl::find(memory, &writable(image), &scene.maps);
@@ -48,70 +112,22 @@ pub(super) fn claim_linked(
         return;
     }
     for image in &scene.images {
-        let [jemalloc, mimalloc, tcmalloc] = linked(image);
-        if jemalloc {
-            claim_jemalloc(scene, memory, image, claims, notes);
-        }
-        if mimalloc {
-            claim_mimalloc(scene, memory, image, claims, notes);
-        }
-        if tcmalloc {
-            claim_tcmalloc(scene, memory, image, claims, notes);
+        for (allocator, is_linked) in ALLOCATORS.iter().zip(linked(image)) {
+            if is_linked {
+                allocator.claim(scene, memory, image, claims, notes);
+            }
         }
     }
 }
 
-fn claim_jemalloc(
-    scene: &Scene,
-    memory: &Memory,
-    image: &Image,
-    claims: &mut Claims,
-    notes: &mut Vec<String>,
-) {
-    let Some(pagemap) = &scene.reading.pagemap else { return };
-    let found = jemalloc::find(memory, pagemap, &writable(image), &scene.maps);
-    note_unsplit(&found.extents, "jemalloc", notes);
-    add(claims, found.extents, "jemalloc");
-    add(claims, found.leaves, "jemalloc, its radix tree");
-}
-
-fn claim_mimalloc(
-    scene: &Scene,
-    memory: &Memory,
-    image: &Image,
-    claims: &mut Claims,
-    notes: &mut Vec<String>,
-) {
-    let found = mimalloc::find(memory, &writable(image), &scene.maps);
-    note_unsplit(&found, "mimalloc", notes);
-    add(claims, found, "mimalloc");
-}
-
-fn claim_tcmalloc(
-    scene: &Scene,
-    memory: &Memory,
-    image: &Image,
-    claims: &mut Claims,
-    notes: &mut Vec<String>,
-) {
-    let Some(pagemap) = &scene.reading.pagemap else { return };
-    let found = tcmalloc::find(memory, pagemap, &writable(image), &scene.maps);
-    note_unsplit(&found.spans, "tcmalloc", notes);
-    add(claims, found.spans, "tcmalloc");
-    add(claims, found.records, "tcmalloc, its records");
-}
-
-/// What allocators say when something is wrong, or of their state: it stands in stripped files too.
-const MARKS: [&[u8]; 3] = [b"<jemalloc>: ", b"mimalloc: error: ", b"Bytes in use by application"];
-
-/// Which allocators an image has linked in: jemalloc, mimalloc, tcmalloc. A file can be large, so what was found
-/// is kept, by build id.
-fn linked(image: &Image) -> [bool; 3] {
-    static KNOWN: Mutex<BTreeMap<Vec<u8>, [bool; 3]>> = Mutex::new(BTreeMap::new());
+/// Which of [`ALLOCATORS`] an image has linked in. A file can be large, so what was found is kept, by
+/// build id.
+fn linked(image: &Image) -> [bool; ALLOCATORS.len()] {
+    static KNOWN: Mutex<BTreeMap<Vec<u8>, [bool; ALLOCATORS.len()]>> = Mutex::new(BTreeMap::new());
     const MOST_KNOWN: usize = 4096;
     let look = || {
-        let found = image.mentions(&MARKS);
-        [found[0], found[1], found[2]]
+        let found = image.mentions(&ALLOCATORS.each_ref().map(|a| a.mark));
+        std::array::from_fn(|i| found[i])
     };
     let Some(build_id) = image.elf.build_id.clone() else { return look() };
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,9 +139,14 @@ fn linked(image: &Image) -> [bool; 3] {
 
 /// Says why a heap is in one piece.
 fn note_unsplit(ranges: &[Range], name: &str, notes: &mut Vec<String>) {
-    let note =
-        format!("the heap of {name} is not split: what is live in it cannot be seen from outside");
-    if !ranges.is_empty() && !notes.contains(&note) {
+    if !ranges.is_empty() {
+        let why = "what is live in it cannot be seen from outside";
+        note_once(format!("the heap of {name} is not split: {why}"), notes);
+    }
+}
+
+fn note_once(note: String, notes: &mut Vec<String>) {
+    if !notes.contains(&note) {
         notes.push(note);
     }
 }
@@ -156,9 +177,6 @@ pub(super) fn note_runtimes(scene: &Scene, notes: &mut Vec<String>) {
             _ if image.elf.is_go => "Go",
             _ => continue,
         };
-        let note = format!("the heap of {runtime} is not read: it is part of anonymous");
-        if !notes.contains(&note) {
-            notes.push(note);
-        }
+        note_once(format!("the heap of {runtime} is not read: it is part of anonymous"), notes);
     }
 }
