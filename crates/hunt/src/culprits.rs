@@ -180,9 +180,7 @@ fn may_hold(layer: &str, backing: Backing) -> bool {
         "tmpfs_unmapped" => backing == Backing::Written,
         "device" => matches!(backing, Backing::File | Backing::Shared),
         "sockets" => false,
-        "anonymous" => {
-            matches!(backing, Backing::Anonymous | Backing::Brk | Backing::Chunk | Backing::Copy)
-        }
+        "anonymous" if backing == Backing::Copy => true,
         _ => matches!(backing, Backing::Anonymous | Backing::Brk | Backing::Chunk),
     }
 }

@@ -90,6 +90,11 @@ impl Bursts {
         self.tells
     }
 
+    /// Whether the probes are the program's own, on all the time or in bursts.
+    fn listens(&self) -> bool {
+        self.tells || self.allocators.points.is_empty()
+    }
+
     /// The program tells too much, or nothing: from now on there are bursts, of the allocator's functions
     /// where these are known.
     pub fn stop_telling(&mut self) {
@@ -144,8 +149,9 @@ impl Bursts {
     }
 
     fn place_together(&mut self, multi: &Multi, pid: u32) -> Result<(), Error> {
+        let listens = self.listens();
         let (keeper, links) = (&mut self.keeper, &mut self.links);
-        if self.tells || self.allocators.points.is_empty() {
+        if listens {
             self.samples.sees_ends = true;
             for told in &self.allocators.told {
                 let Told { offset, cookie, counter, .. } = *told;
@@ -234,8 +240,7 @@ impl Bursts {
 
     /// Looks which of the allocations seen are free at this moment, where their allocator can be asked.
     pub fn look(&mut self) {
-        let told = self.tells || self.allocators.points.is_empty();
-        if told || self.samples.seen() == 0 || !self.can_ask() {
+        if self.listens() || self.samples.seen() == 0 || !self.can_ask() {
             return;
         }
         match self.of {
@@ -257,8 +262,7 @@ impl Bursts {
     /// cannot be asked, and of a process that is gone, what was not seen to be given again counts as in
     /// use.
     pub fn kept(&self, until_ns: u64) -> Vec<(StackId, Kept)> {
-        let told = self.tells || self.allocators.points.is_empty();
-        let asks = self.allocators.glibc && !told && self.can_ask();
+        let asks = self.allocators.glibc && !self.listens() && self.can_ask();
         let memory = Memory::open(&self.process).ok().filter(|_| asks);
         let mut pools = match self.of {
             Of::Objects => Pools::of(&self.process),

@@ -18,13 +18,7 @@ pub struct Pools {
 impl Pools {
     /// Looks where a process's arenas are. `None` where it runs no CPython that can be read.
     pub fn of(process: &Process) -> Option<Self> {
-        let maps = maps::read(process).ok()?;
-        let memory = Memory::open(process).ok()?;
-        let mut arenas = images(process, &maps).iter().find_map(|image| {
-            let found = interpreter(image).filter(|i| !i.free_threaded)?;
-            let data: Vec<_> = image.segments().filter(|s| s.write).map(|s| s.range).collect();
-            find(&memory, &data, &maps, found.minor)
-        })?;
+        let (memory, mut arenas) = arenas(process)?;
         arenas.sort_by_key(|arena| arena.range.start);
         Some(Self { memory, arenas, known: HashMap::new() })
     }
@@ -48,6 +42,18 @@ impl Pools {
         });
         if in_use { Fate::InUse } else { Fate::Freed }
     }
+}
+
+/// The arenas of a process's interpreter, as they come, and its memory.
+pub(crate) fn arenas(process: &Process) -> Option<(Memory, Vec<Arena>)> {
+    let maps = maps::read(process).ok()?;
+    let memory = Memory::open(process).ok()?;
+    let arenas = images(process, &maps).iter().find_map(|image| {
+        let found = interpreter(image).filter(|i| !i.free_threaded)?;
+        let data: Vec<_> = image.segments().filter(|s| s.write).map(|s| s.range).collect();
+        find(&memory, &data, &maps, found.minor)
+    })?;
+    Some((memory, arenas))
 }
 
 /// The blocks of the pool at `start` that were given back, by their links; a list that leads elsewhere, or

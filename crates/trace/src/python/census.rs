@@ -10,8 +10,10 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use plumb_target::python::{Arena, interpreter, pool_at};
-use plumb_target::{Memory, Process, ReadMemory, images, maps, python};
+use plumb_target::python::{Arena, pool_at};
+use plumb_target::{Process, ReadMemory};
+
+use crate::pools::arenas;
 
 /// Objects of one type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,15 +47,8 @@ const NAME_MAX: usize = 200;
 
 /// Counts the objects of a process's interpreter. `None` where it has none that can be read.
 pub fn take(process: &Process, until: Instant) -> Option<Census> {
-    let maps = maps::read(process).ok()?;
-    let memory = Memory::open(process).ok()?;
-    images(process, &maps).iter().find_map(|image| {
-        let found = interpreter(image).filter(|i| !i.free_threaded)?;
-        let segments = image.segments().filter(|s| s.write);
-        let data: Vec<_> = segments.map(|s| s.range).collect();
-        let arenas = python::find(&memory, &data, &maps, found.minor)?;
-        Some(count(&memory, &arenas, until))
-    })
+    let (memory, arenas) = arenas(process)?;
+    Some(count(&memory, &arenas, until))
 }
 
 /// Counts the objects in these arenas.
