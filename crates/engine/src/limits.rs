@@ -105,6 +105,7 @@ fn rate(lanes: usize, run: impl Fn(usize)) -> f64 {
 mod x86 {
     #![allow(clippy::wildcard_imports, reason = "intrinsics")]
 
+    use crate::kernels::attention::add_word_products;
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
@@ -124,23 +125,14 @@ mod x86 {
         black_box(sums);
     }
 
-    /// `vpdpwssd`, 32 products; the instruction itself, as in attention (`product::avx512`).
-    #[target_feature(enable = "avx512f,avx512vnni")]
+    /// `vpdpwssd`, 32 products, as attention has them.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub fn word_dot_products(loops: usize) {
         let (a, b) = (black_box(_mm512_set1_epi16(3)), black_box(_mm512_set1_epi16(-5)));
         let mut sums = [_mm512_setzero_si512(); CHAINS];
         for _ in 0..loops {
             for sum in &mut sums {
-                // SAFETY: the instruction exists, and touches three registers.
-                unsafe {
-                    std::arch::asm!(
-                        "vpdpwssd {sum}, {a}, {b}",
-                        sum = inout(zmm_reg) *sum,
-                        a = in(zmm_reg) a,
-                        b = in(zmm_reg) b,
-                        options(pure, nomem, nostack, preserves_flags)
-                    );
-                }
+                *sum = add_word_products(*sum, a, b);
             }
         }
         black_box(sums);

@@ -26,6 +26,8 @@ mod tile;
 pub(crate) use kept::Kept;
 pub(crate) use narrow::narrow;
 pub(crate) use product::Element;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use product::add_word_products;
 pub(crate) use scratch::Scratch;
 pub(crate) use tile::{Tile, attend};
 

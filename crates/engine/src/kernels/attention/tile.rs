@@ -50,24 +50,17 @@ impl<E: Element> Tile<'_, E> {
         kept
     }
 
-    /// The keys.
+    /// The bytes of the keys and of the values.
     ///
     /// # Safety
     /// As [`slices`].
-    unsafe fn keys_in(&self, kept: &[Option<Kept<E>>; BLOCKS]) -> [&[u8]; BLOCKS] {
+    unsafe fn sides(&self, kept: &[Option<Kept<E>>; BLOCKS]) -> [[&[u8]; BLOCKS]; 2] {
         let bytes = Kept::<E>::side_bytes(self.head_dim, self.block_tokens);
-        // SAFETY: the caller's promise.
-        unsafe { slices(kept, |kept| kept.keys.cast(), bytes) }
-    }
-
-    /// The values.
-    ///
-    /// # Safety
-    /// As [`slices`].
-    unsafe fn values_in(&self, kept: &[Option<Kept<E>>; BLOCKS]) -> [&[u8]; BLOCKS] {
-        let bytes = Kept::<E>::side_bytes(self.head_dim, self.block_tokens);
-        // SAFETY: the caller's promise.
-        unsafe { slices(kept, |kept| kept.values.cast(), bytes) }
+        let side = |at: fn(&Kept<E>) -> *const u8| {
+            // SAFETY: the caller's promise.
+            unsafe { slices(kept, at, bytes) }
+        };
+        [side(|kept| kept.keys.cast()), side(|kept| kept.values.cast())]
     }
 
     /// The factors of some positions of a chunk, whose blocks are `kept`; zero elsewhere.
@@ -139,7 +132,7 @@ pub(crate) unsafe fn attend<'q, 'o, E: Element>(
     let first = tile.visible(tile.start).start;
     let mut next = tile.blocks(first..last.min(first / CHUNK * CHUNK + CHUNK));
     // SAFETY: the caller's promise.
-    unsafe { [tile.keys_in(&next), tile.values_in(&next)] }.iter().for_each(ask);
+    unsafe { tile.sides(&next) }.iter().for_each(ask);
     for chunk in (first / CHUNK * CHUNK..last).step_by(CHUNK) {
         let positions = first.max(chunk)..last.min(chunk + CHUNK);
         let kept = next;
@@ -147,7 +140,7 @@ pub(crate) unsafe fn attend<'q, 'o, E: Element>(
         // SAFETY: the caller's promise.
         unsafe {
             next.iter().flatten().for_each(Kept::ask_factors);
-            let (next_keys, next_values) = (tile.keys_in(&next), tile.values_in(&next));
+            let [next_keys, next_values] = tile.sides(&next);
             scores(level, tile, chunk, positions.clone(), &kept, &next_keys, scratch);
             let factors = tile.factors(chunk, positions.clone(), &kept);
             weights(level, tile, chunk, positions.end, &factors, scratch);

@@ -44,7 +44,7 @@ impl Lanes for Sixteen {
     #[inline(always)]
     unsafe fn add_products(self, a: __m512i, b: __m512i) -> Self {
         // SAFETY: the caller has AVX-512 VNNI.
-        Self(unsafe { dot_products(self.0, a, b) })
+        Self(unsafe { add_word_products(self.0, a, b) })
     }
 
     #[inline(always)]
@@ -65,7 +65,7 @@ impl Lanes for Sixteen {
 /// latency is shorter, where what counts is how many there are.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn dot_products(mut sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
+pub(crate) fn add_word_products(mut sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
     // SAFETY: the instruction exists, and touches three registers.
     unsafe {
         asm!(

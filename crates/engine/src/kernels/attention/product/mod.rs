@@ -14,6 +14,8 @@ mod strip;
 
 use super::{CHUNK, SECTION};
 use crate::kernels::level::Level;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::add_word_products;
 pub(crate) use lanes::{Element, Pair};
 
 /// Columns come in multiples of this.
