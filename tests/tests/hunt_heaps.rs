@@ -97,6 +97,39 @@ fn a_program_that_tells_of_its_allocations_is_listened_to() {
     assert!(sampled > 0 && sampled < told * 2, "{sampled} samples, it tells of {told}");
 }
 
+/// jemalloc and gperftools write profiles where they are told to: these come first.
+#[test]
+fn what_an_allocators_own_profiler_wrote_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [own, theirs] = ["jemalloc", "gperftools"].map(|name| folder.path().join(name));
+    let options = format!("prof:true,lg_prof_interval:22,prof_prefix:{}", own.display());
+    let hunt = |library: &str, name: &str, value: &std::ffi::OsStr| {
+        let mut command = Command::new(lab::build().join("malloc_churn"));
+        command.env(name, value).env("HEAP_PROFILE_INUSE_INTERVAL", "4000000");
+        hunt_of(command, Some(library), "heap")
+    };
+    thread::scope(|scope| {
+        let hunts = [
+            scope.spawn(|| hunt("libjemalloc.so.2", "MALLOC_CONF", options.as_ref())),
+            scope.spawn(|| hunt("libtcmalloc.so.4", "HEAPPROFILE", theirs.as_os_str())),
+        ];
+        for (hunt, prefix) in hunts.into_iter().zip([&own, &theirs]) {
+            let report = hunt.join().expect("hunted");
+            let first = &report["culprits"][0];
+            let frames = first["frames"].as_array().expect("a culprit");
+            assert!(frames.iter().any(|f| f["function"] == "keep_session"), "{report:#}");
+            assert!(first["share"].as_f64().is_some_and(|share| share > 0.9), "{first:#}");
+            assert!(first["share_error"].is_f64() && first["age_s"].is_null(), "{first:#}");
+            let dumps = &report["own_profile"];
+            for key in ["first", "last"] {
+                let name = dumps[key].as_str().expect("a path");
+                assert!(name.starts_with(&prefix.display().to_string()), "{dumps:#}");
+            }
+            assert!(dumps["seconds"].as_f64().is_some_and(|s| s > 0.5), "{dumps:#}");
+        }
+    });
+}
+
 /// The burst that makes arenas grow is not who fills them.
 #[test]
 fn objects_are_charged_to_who_keeps_them() {

@@ -21,12 +21,9 @@ const LEAST_NAMED: usize = 3;
 
 /// The stacks to name, biggest first; none where nothing grows or growth does no harm.
 pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit> {
-    let (Some(layer), Some(true) | None) = (&verdict.summary.layer, verdict.summary.leak) else {
+    let Some(layer) = verdict.summary.layer.as_ref().filter(|_| are_named(verdict)) else {
         return Vec::new();
     };
-    if verdict.summary.leak.is_none() && !grows(verdict) {
-        return Vec::new();
-    }
     let of = match layer {
         l if l.starts_with("heap") => Some(Of::Heap),
         l if l.starts_with("python") => Some(Of::Objects),
@@ -54,6 +51,15 @@ pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit>
     biggest(culprits, layer)
 }
 
+/// Whether anybody is to be named: not where nothing grows, or growth does no harm.
+pub fn are_named(verdict: &Verdict) -> bool {
+    match verdict.summary.leak {
+        _ if verdict.summary.layer.is_none() => false,
+        Some(leak) => leak,
+        None => grows(verdict),
+    }
+}
+
 /// Whether what cannot be judged yet grew at all: nobody is blamed for what goes up and down.
 fn grows(verdict: &Verdict) -> bool {
     verdict.summary.kind != Kind::Sawtooth && verdict.summary.bytes_per_s.is_none_or(|r| r > 0.0)
@@ -61,7 +67,7 @@ fn grows(verdict: &Verdict) -> bool {
 
 /// The few that matter. Those of one way through the program are one, with the biggest's lines; of
 /// Python's own memory it is the way through Python, since every object has its own in the interpreter.
-fn biggest(mut all: Vec<Culprit>, layer: &str) -> Vec<Culprit> {
+pub fn biggest(mut all: Vec<Culprit>, layer: &str) -> Vec<Culprit> {
     let size = |c: &Culprit| std::cmp::Reverse(c.held());
     all.sort_by_key(size);
     let python = layer.starts_with("python");

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::advice::Advice;
 use crate::growth::{Track, Verdict};
 use crate::objects::Objects;
+use crate::profiles::OwnProfile;
 
 /// A function on a way: what it is, its name, its module, its address where it has no name.
 pub(crate) type Step = (FrameKind, Option<String>, Option<String>, Option<u64>);
@@ -115,6 +116,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// Biggest first.
     pub culprits: Vec<Culprit>,
+    /// Where the target's own profiler said who they are: by which of its dumps.
+    pub own_profile: Option<OwnProfile>,
     /// Which Python objects became more; `None` where no Python runs or nothing private grows.
     pub python: Option<Objects>,
     /// As `plumb hooks` gives them.

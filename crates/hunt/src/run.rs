@@ -13,6 +13,7 @@ use crate::cost::Meter;
 use crate::culprits;
 use crate::growth::{Growth, Verdict};
 use crate::objects::Censuses;
+use crate::profiles::Profiles;
 use crate::report::{Cost, Report};
 use crate::{Error, Table, allocators, cost, untraced};
 
@@ -103,6 +104,7 @@ pub fn run(
         no_bursts: None,
         no_objects: false,
         objects: Censuses::default(),
+        profiles: Profiles::default(),
         floor: options.floor,
     };
     attached();
@@ -147,6 +149,7 @@ struct Hunt {
     no_objects: bool,
     floor: Option<Floor>,
     objects: Censuses,
+    profiles: Profiles,
 }
 
 impl Hunt {
@@ -165,6 +168,7 @@ impl Hunt {
             self.next_fates = before + before.elapsed() * BUDGET;
         }
         self.touch_when_needed();
+        self.read_own_profile();
         self.burst_when_needed();
         self.objects.look(self.floor, &self.growth, self.tracer.alive());
         self.next_look = Instant::now() + LOOK;
@@ -183,6 +187,18 @@ impl Hunt {
         }
     }
 
+    /// A heap that grows may be profiled by the target itself: then nobody else need ask.
+    fn read_own_profile(&mut self) {
+        let is_pinned_elsewhere = self.floor.is_some_and(|floor| floor != Floor::Heap);
+        let Some((pid, _)) = self.growing_heap().filter(|_| !is_pinned_elsewhere) else { return };
+        if let Ok(process) = Process::open(pid) {
+            self.profiles.look(&mut self.tracer, &process);
+        }
+        if self.tracer.burst_of() == Some((pid, Of::Heap)) && self.profiles.tells(pid) {
+            self.tracer.forget_bursts();
+        }
+    }
+
     /// A heap that grows, or Python's arenas: probe who allocates in bursts.
     fn burst_when_needed(&mut self) {
         let now = self.tracer.burst_of();
@@ -195,6 +211,9 @@ impl Hunt {
             return;
         }
         let Ok(process) = Process::open(pid) else { return };
+        if of == Of::Heap && self.profiles.tells(pid) {
+            return;
+        }
         if let Err(why) = self.tracer.burst_on(&process, of) {
             match of {
                 Of::Heap => _ = self.no_bursts.get_or_insert(why.to_string()),
@@ -311,7 +330,13 @@ impl Hunt {
         let (cpu_s, cores) = (self.meter.cpu_s(), self.meter.cores());
         let mut verdict = self.growth.finish().ok_or(Error::NothingSeen)?;
         self.name_heap(&mut verdict);
-        let culprits = culprits::name(&mut self.tracer, &verdict, cost::monotonic_ns());
+        let is_heap = verdict.summary.layer.as_deref().is_some_and(|l| l.starts_with("heap"));
+        let own = culprits::are_named(&verdict) && is_heap;
+        let own = own.then(|| self.profiles.shares(&mut self.tracer, &verdict)).flatten();
+        let (culprits, own_profile) = match own {
+            Some((shares, told)) => (culprits::biggest(shares, "heap"), Some(told)),
+            None => (culprits::name(&mut self.tracer, &verdict, cost::monotonic_ns()), None),
+        };
         let counters = self.tracer.counters();
         let python = self.objects.compare(verdict.pid);
         let refused = self.tracer.burst_refused();
@@ -324,6 +349,7 @@ impl Hunt {
             advice: table.apply(&verdict, &culprits, &hooks),
             verdict,
             culprits,
+            own_profile,
             python,
             hooks,
             lost_events: counters.lost,

@@ -1,5 +1,6 @@
 //! The report on one screen: verdict, layer, rate, culprits, hooks, what to do.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use plumb_ledger::table::bytes;
@@ -66,6 +67,17 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
     }
     if r.culprits.is_empty() {
         return writeln!(out, "culprits  none: nothing that grows is held by a stack seen here");
+    }
+    if let Some(own) = &r.own_profile {
+        let name = |path: &std::path::Path| {
+            printable(&path.file_name().unwrap_or_default().to_string_lossy())
+        };
+        let (first, last) = (name(&own.first), name(&own.last));
+        writeln!(
+            out,
+            "          (as its own profiler's dumps {first} and {last} say, {} apart)",
+            time(own.seconds)
+        )?;
     }
     for (c, most) in r.culprits.iter().zip(FRAMES) {
         writeln!(out, "culprit   {}", headline(c))?;
@@ -174,13 +186,24 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// One line for each owner: an allocator stands before thirty functions.
 fn hooks(out: &mut String, hooks: &serde_json::Value) -> std::fmt::Result {
+    const NAMES: usize = 8;
     let text = |row: &serde_json::Value, key: &str| {
         printable(row.get(key).and_then(|v| v.as_str()).unwrap_or("?"))
     };
     for kind in ["patched", "interposed"] {
+        let mut by_owner: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for row in hooks.get(kind).and_then(|v| v.as_array()).into_iter().flatten() {
-            writeln!(out, "hook      {} {kind} by {}", text(row, "symbol"), text(row, "owner"))?;
+            by_owner.entry(text(row, "owner")).or_default().push(text(row, "symbol"));
+        }
+        for (owner, mut names) in by_owner {
+            // C's own functions say more than each of C++'s operators.
+            names.sort_by_key(|name| name.contains(' '));
+            let more = names.len().saturating_sub(NAMES);
+            names.truncate(NAMES);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            writeln!(out, "hook      {}{more} {kind} by {owner}", names.join(", "))?;
         }
     }
     Ok(())
@@ -209,6 +232,21 @@ mod tests {
     fn frame(kind: FrameKind, name: &str, module: &str) -> Frame {
         let (function, module) = (Some(name.to_owned()), Some(module.to_owned()));
         Frame { kind, function, module, ..Frame::unknown() }
+    }
+
+    #[test]
+    fn hooks_of_one_owner_are_one_line() {
+        let row = |symbol: &str| serde_json::json!({"symbol": symbol, "owner": "/lib/hook.so"});
+        let names = ["operator new(unsigned long)", "munmap", "mmap"];
+        let rows: Vec<_> = names.iter().map(|name| row(name)).collect();
+        let mut out = String::new();
+        hooks(&mut out, &serde_json::json!({"patched": rows})).expect("a string");
+        let line = "hook      munmap, mmap, operator new(unsigned long) patched by /lib/hook.so\n";
+        assert_eq!(out, line);
+        let rows: Vec<_> = (0..30).map(|n| row(&format!("f{n}"))).collect();
+        out.clear();
+        hooks(&mut out, &serde_json::json!({"interposed": rows})).expect("a string");
+        assert!(out.lines().count() == 1 && out.contains("f7 and 22 more"), "{out}");
     }
 
     #[test]

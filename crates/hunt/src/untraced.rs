@@ -59,6 +59,7 @@ pub(crate) fn run(
         python: objects.compare(verdict.pid),
         verdict,
         culprits: Vec::new(),
+        own_profile: None,
         hooks,
         lost_events: 0,
         cost: Cost {

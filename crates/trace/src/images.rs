@@ -197,6 +197,35 @@ impl Images {
         codes.map_or_else(Vec::new, |codes| codes.frames(&raw.python, memory))
     }
 
+    /// Reads the code of a process again.
+    pub(crate) fn refresh(&mut self, process: &Process, space: u32) {
+        if let Some(image) = self.all.get_mut(&space) {
+            // What it was before is still right for what it was read for.
+            image.space.refresh(process, &mut self.modules).ok();
+        }
+    }
+
+    /// Whether code of an address space begins at one of these addresses.
+    pub(crate) fn begins(&self, space: u32, at: impl Fn(u64) -> bool) -> bool {
+        self.all.get(&space).is_some_and(|image| image.space.begins(at))
+    }
+
+    /// The frames of return addresses that somebody else has collected.
+    pub(crate) fn named(&mut self, (pid, space): (u32, u32), pcs: &[u64]) -> Vec<Frame> {
+        let Some(image) = self.all.get(&space) else { return Vec::new() };
+        let mut frames = Vec::new();
+        for pc in pcs {
+            match image.space.place(*pc, true) {
+                Some(place) => frames.extend(self.symbols.frames(place, &self.modules)),
+                None => {
+                    let function = self.jit.find(pid, *pc);
+                    frames.push(Frame { function, ..Frame::unknown() });
+                }
+            }
+        }
+        frames
+    }
+
     /// A stack's frames, innermost first, Python's among them.
     pub(crate) fn frames(&mut self, id: StackId) -> Vec<Frame> {
         let Some(stack) = self.stacks.get(id) else { return Vec::new() };

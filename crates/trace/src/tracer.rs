@@ -1,6 +1,9 @@
 //! One trace of one process tree: events in, holdings and stacks out.
 
 mod bursts;
+mod profiled;
+
+pub use profiled::Code;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

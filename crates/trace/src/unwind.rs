@@ -150,6 +150,11 @@ impl Space {
         self.placed.iter().any(|p| modules.get(p.module).is_some_and(|m| m.elf.is_go))
     }
 
+    /// Whether some of the code is mapped from one of these addresses on.
+    pub fn begins(&self, at: impl Fn(u64) -> bool) -> bool {
+        self.placed.iter().any(|p| at(p.range.start))
+    }
+
     /// Whether an address is in known code.
     pub fn knows(&self, pc: u64) -> bool {
         self.find(pc).is_some()

@@ -1,6 +1,7 @@
 //! Bytes of a target that means ill: nothing of it may panic, hang or run away.
 
 use plumb_target::ReadMemory;
+use plumb_trace::dumps::Dump;
 use plumb_trace::events::{self, EVENT_BYTES, RECORD_MAX, RawPythonFrame};
 use plumb_trace::probe::PythonLayout;
 use plumb_trace::python::code::Codes;
@@ -53,6 +54,20 @@ fn interpreter(minor: u32) -> Interpreter {
 }
 
 proptest! {
+    #[test]
+    fn any_heap_profile_is_read_or_refused(
+        lines in prop::collection::vec("(heap_v2/[0-9]{0,3}|heap profile: @ heapprofile|@( 0x[0-9a-f]{0,20}){0,4}| ?(t\\*:)? ?[0-9]{1,20}: [0-9]{1,20} \\[0: 0\\]( @ 0x1)?|MAPPED_LIBRARIES:|[0-9a-f]{1,17}-[0-9a-f]{1,17} r-xp 0 fe:00 1 /x|.{0,9})", 0..12),
+    ) {
+        for head in ["heap_v2/512\n", "heap profile: @ heapprofile\n", ""] {
+            let text = head.to_owned() + &lines.join("\n");
+            if let Some(dump) = Dump::parse(text.as_bytes()) {
+                prop_assert!(dump.live.len() <= lines.len());
+                let more = dump.since(&Dump::default());
+                prop_assert!(more.iter().all(|(_, live)| live.bytes > 0.0 && !live.count.is_nan()));
+            }
+        }
+    }
+
     #[test]
     fn any_record_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..RECORD_MAX / 8)) {
         if let Some((_, Some(stack))) = events::parse(&bytes) {

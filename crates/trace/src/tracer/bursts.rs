@@ -49,6 +49,13 @@ impl Tracer {
         Ok(())
     }
 
+    /// Probes nobody any more, and forgets what was seen.
+    pub fn forget_bursts(&mut self) {
+        self.end_bursts();
+        (self.bursts, self.burst_events, self.telling) = (None, None, None);
+        self.fates.clear();
+    }
+
     /// Whose allocations are probed: a process, and which of its.
     pub fn burst_of(&self) -> Option<(u32, Of)> {
         self.bursts.as_ref().map(|b| (b.pid(), b.of()))
