@@ -49,8 +49,8 @@ struct Mount {
     root: String,
     at: PathBuf,
     version: u8,
-    /// Of version 1, whether it has the memory controller.
-    memory: bool,
+    /// Of version 1, its controllers among other options.
+    options: String,
 }
 
 fn mounts() -> &'static [Mount] {
@@ -71,9 +71,8 @@ fn parse_mounts(text: &str) -> Vec<Mount> {
             "cgroup2" => 2,
             _ => return None,
         };
-        let options = system.nth(1).unwrap_or_default();
-        let memory = options.split(',').any(|option| option == "memory");
-        Some(Mount { root: mount.next()?.into(), at: mount.next()?.into(), version, memory })
+        let options = system.nth(1).unwrap_or_default().into();
+        Some(Mount { root: mount.next()?.into(), at: mount.next()?.into(), version, options })
     };
     text.lines().filter_map(mount).collect()
 }
@@ -93,30 +92,72 @@ pub(crate) fn within_hierarchy(path: &str) -> String {
 /// (1 or 2), where it is mounted here. A group of version 2 without the controller is counted in the
 /// nearest one above it that has it.
 pub fn memory(process: &Process) -> Option<(PathBuf, u8)> {
-    memory_of(&of(process), mounts())
+    let (groups, version) = groups(&of(process), mounts(), "memory")?;
+    groups.into_iter().find(|dir| dir.join("memory.stat").is_file()).map(|dir| (dir, version))
 }
 
-fn memory_of(groups: &[Cgroup], mounts: &[Mount]) -> Option<(PathBuf, u8)> {
-    let v1 = groups.iter().find(|g| g.controllers.iter().any(|c| c == "memory"));
+/// The directories of a process's group and of those above it, innermost first, in the hierarchy that
+/// has this controller, as far as it is mounted here; and its version.
+fn groups(of: &[Cgroup], mounts: &[Mount], controller: &str) -> Option<(Vec<PathBuf>, u8)> {
+    let v1 = of.iter().find(|g| g.controllers.iter().any(|c| c == controller));
     let (group, version) = match v1 {
         Some(v1) => (v1, 1),
-        None => (groups.iter().find(|g| g.controllers.is_empty())?, 2),
+        None => (of.iter().find(|g| g.controllers.is_empty())?, 2),
     };
     // It is outside of what our own namespace shows.
     if group.path.starts_with("/..") {
         return None;
     }
-    let of_version = mounts.iter().filter(|m| m.version == version && (m.memory || version == 2));
-    let found = of_version.filter_map(|mount| {
+    let has = |mount: &&Mount| {
+        mount.version == version
+            && (version == 2 || mount.options.split(',').any(|option| option == controller))
+    };
+    let found = mounts.iter().filter(has).find_map(|mount| {
         // A root above our own namespace's is at least above the group.
         let above = mount.root.starts_with("/..");
         let root = if above { group.path.as_str() } else { &mount.root };
         let inside = Path::new(&group.path).strip_prefix(root).ok()?;
         let directory = mount.at.join(inside);
-        let counted = directory.ancestors().take_while(|dir| dir.starts_with(&mount.at));
-        counted.map(Path::to_owned).find(|dir| dir.join("memory.stat").is_file())
+        let groups = directory.ancestors().take_while(|dir| dir.starts_with(&mount.at));
+        Some(groups.map(Path::to_owned).collect::<Vec<_>>())
     });
-    found.map(|dir| (dir, version)).next()
+    found.map(|groups| (groups, version))
+}
+
+/// Limits on processor time that hold for a process: its group's and those of the groups above it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Quotas {
+    counted_in: Vec<PathBuf>,
+}
+
+impl Quotas {
+    /// Those in force now; mostly there are none.
+    pub fn of(process: &Process) -> Self {
+        Self::among(groups(&of(process), mounts(), "cpu"))
+    }
+
+    fn among(groups: Option<(Vec<PathBuf>, u8)>) -> Self {
+        let Some((groups, version)) = groups else { return Self::default() };
+        let (file, none) =
+            if version == 1 { ("cpu.cfs_quota_us", "-") } else { ("cpu.max", "max") };
+        let limits =
+            |dir: &PathBuf| fs::read_to_string(dir.join(file)).is_ok_and(|t| !t.starts_with(none));
+        let counted_in = groups.into_iter().filter(limits).map(|dir| dir.join("cpu.stat"));
+        Self { counted_in: counted_in.collect() }
+    }
+
+    /// For how many seconds these groups were kept from running, of all their processors together;
+    /// `None` where nothing limits them.
+    pub fn throttled_s(&self) -> Option<f64> {
+        let seconds = |text: String| {
+            let row =
+                |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.parse().ok());
+            let version_1 = row("throttled_time ").map(|nanoseconds: f64| nanoseconds * 1e-9);
+            version_1.or_else(|| Some(row("throttled_usec ")? * 1e-6))
+        };
+        let counted = self.counted_in.iter().filter_map(|file| fs::read_to_string(file).ok());
+        counted.filter_map(seconds).reduce(|all, group| all + group)
+    }
 }
 
 #[cfg(test)]
@@ -160,7 +201,9 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "anon 1\n").unwrap();
         }
-        let (found, version) = memory_of(&parse(group), &parse_mounts(&mounts.replace("AT", at)))?;
+        let mounts = parse_mounts(&mounts.replace("AT", at));
+        let (groups, version) = groups(&parse(group), &mounts, "memory")?;
+        let found = groups.into_iter().find(|dir| dir.join("memory.stat").is_file())?;
         Some((found.strip_prefix(at).unwrap().to_str().unwrap().to_owned(), version))
     }
 
@@ -190,5 +233,42 @@ mod tests {
         assert_eq!(of("/docker/abc/x"), Some(("m/x".into(), 1)));
         assert_eq!(of("/docker/abc"), Some(("m".into(), 1)));
         assert_eq!(of("/docker/def"), None, "another container's is not ours");
+    }
+
+    /// The seconds for which a group is throttled, where files of the hierarchy hold these texts.
+    fn throttled(group: &str, mounts: &str, files: &[(&str, &str)]) -> Option<f64> {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let mounts = parse_mounts(&mounts.replace("AT", folder.path().to_str().unwrap()));
+        Quotas::among(groups(&parse(group), &mounts, "cpu")).throttled_s()
+    }
+
+    #[test]
+    fn a_quota_of_the_group_or_of_one_above_it_is_counted_in_either_version() {
+        let v2 = "29 23 0:26 / AT rw - cgroup2 cgroup2 rw\n";
+        let stat = "usage_usec 9\nnr_throttled 4\nthrottled_usec 2500000\nnr_bursts 0\n";
+        let files = [
+            ("pod/cpu.max", "50000 100000\n"),
+            ("pod/cpu.stat", stat),
+            ("pod/a/cpu.max", "max 100000\n"),
+            ("pod/a/cpu.stat", "usage_usec 9\nthrottled_usec 7\n"),
+        ];
+        assert_eq!(throttled("0::/pod/a\n", v2, &files), Some(2.5));
+        assert_eq!(throttled("0::/other\n", v2, &files), None);
+        let v1 = "33 30 0:30 / AT rw - cgroup cgroup rw,cpu,cpuacct\n";
+        let stat = "nr_periods 50\nnr_throttled 50\nthrottled_time 3144280234\n";
+        let files = [
+            ("docker/b/cpu.cfs_quota_us", "20000\n"),
+            ("docker/b/cpu.stat", stat),
+            ("docker/cpu.cfs_quota_us", "-1\n"),
+            ("docker/cpu.stat", stat),
+        ];
+        let of = |group: &str| throttled(&format!("1:cpu,cpuacct:{group}\n0::/\n"), v1, &files);
+        assert!((of("/docker/b").expect("a quota") - 3.144).abs() < 0.001);
+        assert_eq!(of("/docker"), None);
     }
 }

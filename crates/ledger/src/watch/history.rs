@@ -76,7 +76,7 @@ impl History {
     pub fn observe(&mut self, time_s: f64, seen: &Observation) {
         let point = |bytes| Point { time_s, bytes };
         self.rss.push(point(seen.rss));
-        self.waits.push(time_s, seen.scheduled_s);
+        self.waits.push(time_s, seen.scheduled_s, seen.throttled_s);
         for (&name, &bytes) in &seen.counters {
             self.counters.entry(name).or_default().push(point(bytes));
         }
@@ -117,6 +117,11 @@ impl History {
     /// The time of the last look.
     pub fn time(&self) -> f64 {
         self.rss.points().last().map_or(0.0, |p| p.time_s)
+    }
+
+    /// How long it ran and how long it waited, by the last look.
+    pub fn scheduled_s(&self) -> [f64; 2] {
+        self.waits.latest()
     }
 
     /// Whether it is judged a leak as it stands.
@@ -166,7 +171,7 @@ impl History {
             code_data_bytes: self.sampled.then(|| self.code_data.each_ref().map(latest)),
             java_heap: self.java.at(self.time()),
             collected: self.collected,
-            scheduled_s: self.waits.latest(),
+            scheduled_s: self.scheduled_s(),
             start_ticks: self.start,
             layers,
             verdict: self.summary(verdicts, whole, held_still, limit),

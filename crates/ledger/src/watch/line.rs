@@ -43,7 +43,8 @@ pub struct Line {
     /// Whether a collector that cannot be seen frees its anonymous memory: growth is watched longer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collected: bool,
-    /// Seconds that its first thread ran, and that it waited for a processor, since it began.
+    /// Seconds that its first thread ran, and that it waited for a processor, since it began; waits under
+    /// a quota of its group among them, since the watch began.
     #[serde(default)]
     pub scheduled_s: [f64; 2],
     /// When it began, in clock ticks since boot: another process may get its pid.

@@ -41,6 +41,8 @@ pub struct Observation {
     pub java_data: Option<Range>,
     /// Seconds that its first thread ran, and that it waited for a processor, since it began.
     pub scheduled_s: [f64; 2],
+    /// Seconds for which a quota on processor time kept its group from running.
+    pub throttled_s: Option<f64>,
     /// Whether all layers were looked at.
     pub sampled: bool,
     /// Whether a collector that cannot be seen frees its anonymous memory.

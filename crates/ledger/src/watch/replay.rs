@@ -163,6 +163,7 @@ fn recorded(text: &str) -> Option<Row> {
         java_heap: line.java_heap,
         java_data: None,
         scheduled_s: line.scheduled_s,
+        throttled_s: None,
         sampled: line.sampled,
         collected: line.collected,
     };

@@ -19,12 +19,27 @@ const SLOWEST: f64 = 0.002;
 pub(super) struct Waits {
     ran: Series,
     waited: Series,
+    /// When it was looked at last, how long its first thread had waited then, and its group.
+    before: Option<(f64, f64, Option<f64>)>,
 }
 
 impl Waits {
-    pub fn push(&mut self, time_s: f64, [ran, waited]: [f64; 2]) {
+    /// Adds a look: how long its first thread ran, how long that waited, and how long a quota on
+    /// processor time had kept its group from running, if there is one. A first thread that sleeps
+    /// while others work waits for nothing: then the group's time tells.
+    pub fn push(&mut self, time_s: f64, [ran, waited]: [f64; 2], throttled: Option<f64>) {
+        let mut all = waited;
+        if let Some((then, waited_then, throttled_then)) = self.before {
+            let gained =
+                |now: Option<f64>, then: Option<f64>| now.zip(then).map_or(0.0, |(n, t)| n - t);
+            // Several processors are throttled at once, and a wait is counted when it is over.
+            let throttled = gained(throttled, throttled_then).clamp(0.0, time_s - then);
+            let before = self.waited.points().last().map_or(waited_then, |last| last.bytes);
+            all = before + (waited - waited_then).max(throttled);
+        }
+        self.before = Some((time_s, waited, throttled));
         self.ran.push(Point { time_s, bytes: ran });
-        self.waited.push(Point { time_s, bytes: waited });
+        self.waited.push(Point { time_s, bytes: all });
     }
 
     pub fn points(&self) -> usize {
@@ -104,7 +119,7 @@ mod tests {
         for time in (0..=100).map(f64::from) {
             let waited = (time - 50.0).max(0.0) * 0.8;
             let ran = if runs { time - waited } else { 0.0 };
-            waits.push(time, [9.0 + ran, 7.0 + waited]);
+            waits.push(time, [9.0 + ran, 7.0 + waited], None);
         }
         waits
     }
@@ -130,7 +145,23 @@ mod tests {
     #[test]
     fn who_never_waits_is_not_starved() {
         let mut waits = Waits::default();
-        (0..100).for_each(|t| waits.push(f64::from(t), [0.0, f64::from(t) * 0.1]));
+        (0..100).for_each(|t| waits.push(f64::from(t), [0.0, f64::from(t) * 0.1], None));
         assert!(!waits.starved() && !Waits::default().starved());
+    }
+
+    #[test]
+    fn a_group_that_its_quota_kept_from_running_waited_though_its_first_thread_slept() {
+        // Two processors are throttled at once, from 50 s on for four of five seconds.
+        let mut waits = Waits::default();
+        for time in (0..=100).map(f64::from) {
+            let throttled = 2.0 * 0.8 * (time - 50.0).max(0.0);
+            waits.push(time, [1.0, 0.1], Some(300.0 + throttled));
+        }
+        assert!(waits.starved());
+        assert!((waits.latest()[1] - 50.1).abs() < 1e-6, "{:?}", waits.latest());
+        // What the kernel counts for the first thread too is counted once.
+        let mut waits = Waits::default();
+        (0..100).map(f64::from).for_each(|t| waits.push(t, [0.0, 0.5 * t], Some(0.5 * t)));
+        assert!((waits.latest()[1] - 49.5).abs() < 1e-6, "{:?}", waits.latest());
     }
 }

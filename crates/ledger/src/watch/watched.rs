@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use plumb_target::cgroups::Quotas;
 use plumb_target::{Error, Process};
 
 use super::pace::cpu;
@@ -46,6 +47,8 @@ pub(super) struct Watched {
     still: Option<(f64, Observation)>,
     /// What is known of this moment.
     seen: Observation,
+    /// What limits its processor time.
+    quotas: Quotas,
     /// What was resident when it was sampled, before that when it was first looked at; and by how much
     /// that changed between the last two looks.
     rss: f64,
@@ -68,6 +71,7 @@ impl Watched {
             said: None,
             still: None,
             seen: Observation::default(),
+            quotas: Quotas::of(&process),
             rss: 0.0,
             step: 0.0,
         }
@@ -91,7 +95,8 @@ impl Watched {
 
     /// Reads its counters.
     pub fn count(&mut self, now: f64) -> Result<(), Error> {
-        let seen = Observation::cheap_of_java(&self.process, self.seen.java_data.as_ref())?;
+        let mut seen = Observation::cheap_of_java(&self.process, self.seen.java_data.as_ref())?;
+        seen.throttled_s = self.quotas.throttled_s();
         self.step = (seen.rss - self.seen.rss).abs();
         if self.looked == f64::MIN {
             // What it came with is no movement.
@@ -120,7 +125,10 @@ impl Watched {
         };
         let begun = cpu();
         match Observation::full(&self.process, depth) {
-            Ok(seen) => self.seen = seen,
+            Ok(seen) => {
+                self.quotas = Quotas::of(&self.process);
+                self.seen = Observation { throttled_s: self.seen.throttled_s, ..seen };
+            }
             Err(error @ Error::Denied { .. }) => {
                 self.trouble = Some(error);
                 self.counters_only = true;
@@ -149,7 +157,7 @@ impl Watched {
             (line.time_s, line.sampled, line.unnamed) = (now, false, BTreeMap::new());
             (line.shared_bound_bytes, line.code_data_bytes) = (None, None);
             line.java_heap = self.seen.java_heap;
-            line.scheduled_s = self.seen.scheduled_s;
+            line.scheduled_s = self.history.scheduled_s();
             return Some(line.clone());
         }
         let line = self.history.line(|| nearest_limit(&self.process), false);
