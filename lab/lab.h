@@ -33,6 +33,9 @@ static uint64_t lab_number(const char *name, uint64_t otherwise) {
     return text && *text ? strtoull(text, NULL, 10) : otherwise;
 }
 
+/* Bytes of a chunk before what may be used of it, as its allocator counts them: glibc's, or as said. */
+static inline uint64_t lab_header(void) { return lab_number("LAB_HEADER", 8); }
+
 static void __attribute__((constructor)) lab_start(void) {
     lab.rate = lab_number("LAB_RATE", 0);
     lab.bytes = lab_number("LAB_BYTES", lab.rate ? UINT64_MAX : 48ul << 20);

@@ -7,7 +7,7 @@ static uint64_t held;
 KEEP void *leak_chunk(uint64_t bytes) {
     char *chunk = malloc(bytes);
     memset(chunk, 1, bytes);
-    held += malloc_usable_size(chunk) + 8;
+    held += malloc_usable_size(chunk) + lab_header();
     return chunk;
 }
 

@@ -11,7 +11,7 @@ int main(void) {
         memset(all[count++], 1, bytes);
     }
     pin = malloc(100);
-    for (uint64_t i = 0; i < count; i++) freed += malloc_usable_size(all[i]) + 8, free(all[i]);
+    for (uint64_t i = 0; i < count; i++) freed += malloc_usable_size(all[i]) + lab_header(), free(all[i]);
     lab_layer("heap_retained", freed);
     memset(pin, 1, 100);
     free(all);

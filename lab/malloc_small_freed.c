@@ -9,10 +9,10 @@ int main(void) {
     for (uint64_t i = 0; i < count; i++) memset(all[i] = malloc(40), 1, 40);
     for (uint64_t i = 0; i < count; i++) {
         uint64_t *sum = i % 2 ? &freed : &live;
-        *sum += malloc_usable_size(all[i]) + 8;
+        *sum += malloc_usable_size(all[i]) + lab_header();
         if (i % 2) free(all[i]);
     }
-    lab_layer("heap_in_use", live + malloc_usable_size(all) + 8);
+    lab_layer("heap_in_use", live + malloc_usable_size(all) + lab_header());
     lab_layer("heap_retained", freed);
     return lab_finish(0);
 }

@@ -51,7 +51,12 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         python::usage(&memory, &arenas, &residency, until);
     }
     stack_blocks(&memory, data, &plain);
-    mimalloc::find(&memory, data, &plain);
-    musl::find(&memory, data, &plain);
+    for live in [
+        mimalloc::find(&memory, data, &plain).in_use(&memory, &residency, until),
+        musl::find(&memory, data, &plain).in_use(&memory, &residency, until),
+    ] {
+        let each = live.unwrap_or_default();
+        assert!(each.iter().all(|bytes| *bytes <= residency.total()));
+    }
     assert!(Instant::now() < until, "it took too long");
 });

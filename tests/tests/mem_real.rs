@@ -102,7 +102,7 @@ fn gos_heap_is_anonymous_and_said_so() {
 
 #[test]
 fn allocators_that_are_not_split_are_heap() {
-    for name in ["libjemalloc.so.2", "libmimalloc.so.2", "libtcmalloc.so.4"] {
+    for name in ["libjemalloc.so.2", "libtcmalloc.so.4"] {
         let mut command = Command::new(lab::build().join("malloc_in_use"));
         // What tcmalloc takes by brk stands in a mapping of that name; what it maps does not.
         command.env("LD_PRELOAD", library(name)).env("TCMALLOC_SKIP_SBRK", "1");
@@ -148,19 +148,45 @@ fn a_raw_mapping_beside_another_allocator_is_not_its_heap() {
     }
 }
 
+/// Asserts that what is live and what is kept are told apart as the program's truth has it.
+fn assert_split(what: &str, program: &Program) {
+    let ledger = ledger::of(program.pid());
+    assert_eq!(ledger.residual_fault(), None, "{what}");
+    assert_eq!(ledger.layer("heap"), 0, "{what}: {}", notes(&ledger));
+    let truth = |layer: &str| program.truth["layers"][layer].as_i64().unwrap_or(0);
+    let (live, got) = (truth("heap_in_use"), ledger.layer("heap_in_use"));
+    assert!((got - live).abs() <= live / 50 + (128 << 10), "{what}: {got} of {live} is live");
+    // What it keeps is at least what was freed; pages in which nothing lives are given back.
+    let resident = ledger.layer("heap_retained") + got;
+    assert!(resident >= live && resident < 2 * (live + truth("heap_retained")), "{what}");
+    assert!(ledger.layer("anonymous") < 1 << 20, "{what}: {:?}", ledger.layers);
+}
+
 #[test]
-fn a_static_musl_program_has_its_heap_and_its_raw_mappings() {
-    for (name, layer) in [("malloc_in_use", "heap"), ("mmap_anonymous", "anonymous")] {
+fn heaps_of_musl_and_mimalloc_are_split_by_their_own_records() {
+    for name in ["malloc_in_use", "malloc_churn", "malloc_small_freed", "malloc_retained"] {
         let built = lab::make(&format!("build/{name}.musl")).join(format!("{name}.musl"));
-        let program = Program::start(Command::new(built));
-        let truth = program.truth["layers"].as_object().unwrap().values().next().unwrap();
-        let truth = truth.as_i64().unwrap();
-        let ledger = ledger::of(program.pid());
-        assert_eq!(ledger.residual_fault(), None, "{name}");
-        // Slots of musl have fixed sizes: more is resident than was asked for.
-        let got = ledger.layer(layer);
-        assert!((truth..truth + truth / 8).contains(&got), "{name}: {got} of {truth}");
+        let mut musl = Command::new(built);
+        musl.env("LAB_HEADER", "4");
+        assert_split(&format!("musl, {name}"), &Program::start(musl));
+        let mut mimalloc = Command::new(lab::build().join(name));
+        mimalloc.env("LD_PRELOAD", library("libmimalloc.so.2")).env("LAB_HEADER", "0");
+        assert_split(&format!("mimalloc, {name}"), &Program::start(mimalloc));
     }
+}
+
+#[test]
+fn mimalloc_in_a_rust_program_is_split_though_other_threads_free() {
+    let program = Command::new(env!("CARGO_BIN_EXE_mimalloc_freed"));
+    assert_split("mimalloc 3", &Program::start(program));
+}
+
+#[test]
+fn raw_mappings_beside_musls_heap_are_anonymous() {
+    let built = lab::make("build/mmap_anonymous.musl").join("mmap_anonymous.musl");
+    let program = Program::start(Command::new(built));
+    let ledger = ledger::of(program.pid());
+    assert_eq!(faults(&program, &ledger, None), Vec::<String>::new());
 }
 
 /// A PostgreSQL server of our own, on a socket in its folder.

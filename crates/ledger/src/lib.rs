@@ -14,7 +14,8 @@
 //! 4. heaps of allocators, by their own records. In glibc's, what is live is carved out as
 //!    `heap_in_use` and the rest is `heap_retained`; raw `brk` memory between its segments is
 //!    `anonymous`; mapped chunks are accepted up to malloc's own count, since memory whose `munmap`
-//!    was put off looks the same. What jemalloc, mimalloc, tcmalloc and musl own is `heap`;
+//!    was put off looks the same. musl's and mimalloc's are split likewise where their records add up;
+//!    what jemalloc and tcmalloc own is `heap`;
 //! 5. zero pieces of huge pages are taken from whoever owns them, at full depth;
 //! 6. what no claim holds has the layer of its mapping by kind ([`classify`]): file, shared memory,
 //!    device, anonymous executable (`jit`), and `anonymous` last.

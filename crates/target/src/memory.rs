@@ -1,10 +1,12 @@
 //! The bytes of another process, read without stopping it.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{Error, Process};
+use crate::{Error, PAGE, Process};
 
 /// Bytes at addresses: a live process, or an image of one.
 pub trait ReadMemory {
@@ -176,6 +178,40 @@ impl ReadMemory for Memory {
                 }
             }
         }
+    }
+}
+
+/// Memory that is read a page at a time and not again: many small looks at few pages. Only what is asked
+/// for is touched, and no page beside it.
+#[derive(Debug)]
+pub(crate) struct Cached<'a, M> {
+    memory: &'a M,
+    pages: RefCell<HashMap<u64, Box<[u8]>>>,
+}
+
+impl<'a, M: ReadMemory> Cached<'a, M> {
+    pub fn new(memory: &'a M) -> Self {
+        Self { memory, pages: RefCell::default() }
+    }
+}
+
+impl<M: ReadMemory> ReadMemory for Cached<'_, M> {
+    fn read_at(&self, address: u64, out: &mut [u8]) -> usize {
+        let (page, within) = (address / PAGE * PAGE, (address % PAGE) as usize);
+        if within + out.len() > PAGE as usize {
+            return self.memory.read_at(address, out);
+        }
+        let mut pages = self.pages.borrow_mut();
+        let bytes = pages.entry(page).or_insert_with(|| {
+            let mut bytes = vec![0; PAGE as usize];
+            let got = self.memory.read_at(page, &mut bytes);
+            bytes.truncate(got);
+            bytes.into()
+        });
+        let Some(bytes) = bytes.get(within..) else { return 0 };
+        let got = bytes.len().min(out.len());
+        out[..got].copy_from_slice(&bytes[..got]);
+        got
     }
 }
 

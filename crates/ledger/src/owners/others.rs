@@ -1,9 +1,10 @@
-//! Allocators whose ranges can be listed but not split, and runtimes whose heaps are not read.
+//! Allocators other than glibc's, and runtimes whose heaps are not read.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
-use plumb_target::{Image, Memory, Range, jemalloc, mimalloc, musl, tcmalloc};
+use plumb_target::{Image, Memory, Range, Residency, jemalloc, mimalloc, musl, tcmalloc};
 
 use super::stacks::{is_static, writable};
 use crate::Layer;
@@ -27,6 +28,8 @@ struct Allocator {
 struct Found {
     heap: Vec<Range>,
     records: Vec<Range>,
+    /// Bytes of each range of `heap` that are live, where that can be read with certainty.
+    in_use: Option<Vec<u64>>,
 }
 
 const ALLOCATORS: [Allocator; 3] = [
@@ -38,7 +41,7 @@ const ALLOCATORS: [Allocator; 3] = [
         find: |scene, memory, image| {
             let Some(pagemap) = &scene.reading.pagemap else { return Found::default() };
             let found = jemalloc::find(memory, pagemap, &writable(image), &scene.maps);
-            Found { heap: found.extents, records: found.leaves }
+            Found { heap: found.extents, records: found.leaves, in_use: None }
         },
     },
     Allocator {
@@ -47,8 +50,9 @@ const ALLOCATORS: [Allocator; 3] = [
         mark: b"mimalloc: error: ",
         records: "",
         find: |scene, memory, image| {
-            let heap = mimalloc::find(memory, &writable(image), &scene.maps);
-            Found { heap, records: Vec::new() }
+            let found = mimalloc::find(memory, &writable(image), &scene.maps);
+            let in_use = split(scene, |pages, until| found.in_use(memory, pages, until));
+            Found { heap: found.ranges, records: Vec::new(), in_use }
         },
     },
     Allocator {
@@ -59,7 +63,7 @@ const ALLOCATORS: [Allocator; 3] = [
         find: |scene, memory, image| {
             let Some(pagemap) = &scene.reading.pagemap else { return Found::default() };
             let found = tcmalloc::find(memory, pagemap, &writable(image), &scene.maps);
-            Found { heap: found.spans, records: found.records }
+            Found { heap: found.spans, records: found.records, in_use: None }
         },
     },
 ];
@@ -73,11 +77,36 @@ impl Allocator {
         claims: &mut Claims,
         notes: &mut Vec<String>,
     ) {
-        let found = (self.find)(scene, memory, image);
-        note_unsplit(&found.heap, self.name, notes);
-        add(claims, found.heap, self.name);
-        add(claims, found.records, self.records);
+        (self.find)(scene, memory, image).claim(self.name, self.records, claims, notes);
     }
+}
+
+impl Found {
+    fn claim(self, name: &str, records: &str, claims: &mut Claims, notes: &mut Vec<String>) {
+        match self.in_use {
+            Some(in_use) => {
+                for (range, live) in self.heap.into_iter().zip(in_use) {
+                    let claim = Claim::new(range, Layer::HeapRetained, name);
+                    claims.add(claim.carving(Layer::HeapInUse, live));
+                }
+                add(claims, self.records, Layer::HeapRetained, records);
+            }
+            None => {
+                note_unsplit(&self.heap, name, notes);
+                add(claims, self.heap, Layer::Heap, name);
+                add(claims, self.records, Layer::Heap, records);
+            }
+        }
+    }
+}
+
+/// What a walk finds to be live, where heaps are to be walked.
+fn split(
+    scene: &Scene,
+    walk: impl FnOnce(&Residency, Instant) -> Option<Vec<u64>>,
+) -> Option<Vec<u64>> {
+    let until = Instant::now() + scene.depth.budget;
+    scene.depth.heap.then(|| walk(scene.reading.pages(), until)).flatten()
 }
 
 /// Claims what these and musl own where the image says by its name that it is theirs.
@@ -88,9 +117,10 @@ pub(super) fn claim(scene: &Scene, memory: &Memory, claims: &mut Claims, notes: 
             allocator.claim(scene, memory, image, claims, notes);
         }
         if name.starts_with("ld-musl") || name == "libc.so" || is_static(image) {
-            let found = musl::find(memory, &writable(image), &scene.maps);
-            note_unsplit(&found, "musl's malloc", notes);
-            add(claims, found, "musl's malloc");
+            let heap = musl::find(memory, &writable(image), &scene.maps);
+            let in_use = split(scene, |pages, until| heap.in_use(memory, pages, until));
+            let found = Found { heap: heap.groups, records: heap.records, in_use };
+            found.claim("musl's malloc", "musl's malloc, its records", claims, notes);
         }
     }
 }
@@ -151,7 +181,7 @@ fn note_once(note: String, notes: &mut Vec<String>) {
     }
 }
 
-fn add(claims: &mut Claims, ranges: Vec<Range>, name: &str) {
+fn add(claims: &mut Claims, ranges: Vec<Range>, layer: Layer, name: &str) {
     let mut runs: Vec<Range> = Vec::new();
     for range in ranges {
         match runs.last_mut() {
@@ -160,7 +190,7 @@ fn add(claims: &mut Claims, ranges: Vec<Range>, name: &str) {
         }
     }
     for run in runs {
-        claims.add(Claim::new(run, Layer::Heap, name));
+        claims.add(Claim::new(run, layer, name));
     }
 }
 

@@ -21,7 +21,7 @@ fn allocator(child: &Process) -> Check {
     let Some(version) = c_library(child) else {
         return Check::ok("glibc", what, "this program does not run on glibc").but(
             State::Limited,
-            "heaps of static and musl programs are shown as `anonymous` or `heap`",
+            "heaps of other C libraries than glibc and musl are shown as `anonymous` or `heap`",
         );
     };
     let check = Check::ok("glibc", what, format!("{version}: layout run against this version"));
@@ -48,8 +48,8 @@ const FOLDERS: [&str; 8] = [
 /// their heaps.
 const OTHERS: [(&str, &str, &str); 4] = [
     ("libjemalloc.so.", "jemalloc", "listed by its own records"),
-    ("libmimalloc.so.", "mimalloc", "listed by its own records"),
-    ("ld-musl-", "musl", "listed by its own records"),
+    ("libmimalloc.so.", "mimalloc", "split by its own records"),
+    ("ld-musl-", "musl", "split by its own records"),
     ("libtcmalloc", "tcmalloc", "listed by its own records"),
 ];
 

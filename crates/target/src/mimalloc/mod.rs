@@ -8,13 +8,16 @@
 //! with where that is, its place in the list and its slices (`mi_arena_t` of types.h). What version 3
 //! takes from the system outside arenas is not found.
 //!
-//! 2.0.9 as Debian builds it and 3.3.2 as the `mimalloc` crate does are run here; other versions are
-//! untested.
-//! Live and freed blocks are not told apart: bytes are `heap`.
+//! What of them is live the lists of each page tell ([`live`]).
+//! 2.0.9 as Debian builds it and 3.3.2 as the `mimalloc` crate does are run here, 2.3 was by hand; other
+//! versions are untested.
+
+mod live;
 
 use std::collections::HashSet;
+use std::time::Instant;
 
-use crate::{Map, Range, ReadMemory, maps};
+use crate::{Map, Range, ReadMemory, Residency, maps};
 
 /// Alignments of segments: multiples of the smallest are all tried.
 const SMALLEST: u64 = 4 << 20;
@@ -27,15 +30,39 @@ const AFTER_COOKIE: usize = 3;
 const MOST_DATA: u64 = 64 << 20;
 const PIECE: usize = 1 << 20;
 
+/// What mimalloc owns.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Segments or arenas, in order of address.
+    pub ranges: Vec<Range>,
+    /// Of segments, where each tells its number of slices, if it does.
+    slices_at: Vec<Option<u64>>,
+    is_arenas: bool,
+}
+
 /// Finds the segments and arenas from the writable data of the library or executable that holds
-/// mimalloc, in order of address.
-pub fn find(memory: &impl ReadMemory, data: &[Range], maps: &[Map]) -> Vec<Range> {
-    let mut found = arenas(memory, data, maps);
-    if found.is_empty() {
-        found = segments(memory, data, maps);
+/// mimalloc.
+pub fn find(memory: &impl ReadMemory, data: &[Range], maps: &[Map]) -> Found {
+    let mut ranges = arenas(memory, data, maps);
+    if ranges.is_empty() {
+        let (ranges, slices_at) = segments(memory, data, maps).into_iter().unzip();
+        return Found { ranges, slices_at, is_arenas: false };
     }
-    found.sort_unstable_by_key(|range| range.start);
-    found
+    ranges.sort_unstable_by_key(|range| range.start);
+    Found { ranges, slices_at: Vec::new(), is_arenas: true }
+}
+
+impl Found {
+    /// Resident bytes of live blocks in each of the ranges; `None` where time is up, or where what pages
+    /// say does not add up: an untested version, or free lists that are encoded.
+    pub fn in_use(
+        &self,
+        memory: &impl ReadMemory,
+        residency: &Residency,
+        until: Instant,
+    ) -> Option<Vec<u64>> {
+        live::in_use(memory, self, residency, until)
+    }
 }
 
 /// `MI_MAX_ARENAS`.
@@ -81,19 +108,21 @@ fn arena(memory: &impl ReadMemory, address: u64, count_at: u64, place: u64) -> O
     })
 }
 
-fn segments(memory: &impl ReadMemory, data: &[Range], maps: &[Map]) -> Vec<Range> {
+/// Segments in order of address, and where each tells its number of slices.
+fn segments(memory: &impl ReadMemory, data: &[Range], maps: &[Map]) -> Vec<(Range, Option<u64>)> {
     let keys = keys(memory, data);
-    let mut found: Vec<Range> = Vec::new();
+    let mut found = Vec::new();
     let writable = maps.iter().filter(|map| map.is_anonymous() && map.permissions.write);
     for map in writable {
         let mut at = map.start.next_multiple_of(SMALLEST);
         while at < map.end {
             let size = segment(memory, at, &keys);
-            if let Some(size) = size {
+            if let Some((size, slices_at)) = size {
                 // Its end may be reserved only, or given back.
-                found.push(at..at.saturating_add(size).min(end_of_run(maps, at)));
+                found.push((at..at.saturating_add(size).min(end_of_run(maps, at)), slices_at));
             }
-            let step = size.unwrap_or(SMALLEST).next_multiple_of(SMALLEST).max(SMALLEST);
+            let step =
+                size.map_or(SMALLEST, |(size, _)| size).next_multiple_of(SMALLEST).max(SMALLEST);
             let Some(next) = at.checked_add(step) else { break };
             at = next;
         }
@@ -116,13 +145,16 @@ fn keys(memory: &impl ReadMemory, data: &[Range]) -> HashSet<u64> {
     keys
 }
 
-/// The size of the segment at `at`, if there is one.
-fn segment(memory: &impl ReadMemory, at: u64, keys: &HashSet<u64>) -> Option<u64> {
+/// The size of the segment at `at`, if there is one, and where it tells that.
+fn segment(memory: &impl ReadMemory, at: u64, keys: &HashSet<u64>) -> Option<(u64, Option<u64>)> {
     let words = memory.words_at(at, HEADER_WORDS)?;
     let cookie = words.iter().position(|word| keys.contains(&(word ^ at)))?;
-    let follow = words.get(cookie + 1..)?.iter().take(AFTER_COOKIE);
-    let slices = follow.copied().find(|word| (1..1 << 30).contains(word));
-    Some(slices.map_or(SMALLEST, |slices| slices * SLICE))
+    let mut follow = (cookie + 1..words.len()).take(AFTER_COOKIE);
+    let slices = follow.find(|index| (1..1 << 30).contains(&words[*index]));
+    Some(
+        slices
+            .map_or((SMALLEST, None), |index| (words[index] * SLICE, Some(at + index as u64 * 8))),
+    )
 }
 
 /// Where the mappings that touch each other from `address` on end.
@@ -157,9 +189,9 @@ mod tests {
         let maps = maps::parse(text.as_bytes()).unwrap();
         let range = data..data + 56;
         let find = |memory: &Pieces| find(memory, std::slice::from_ref(&range), &maps);
-        assert!(find(&memory).is_empty(), "the second has no header");
+        assert!(find(&memory).ranges.is_empty(), "the second has no header");
         memory.put(second, bytes(&[0, 0, 5, data, 1, 1024, 1, 0]));
-        assert_eq!(find(&memory), [first..first + (32 << 20), second..second + (64 << 20)]);
+        assert_eq!(find(&memory).ranges, [first..first + (32 << 20), second..second + (64 << 20)]);
     }
 
     #[test]
@@ -173,10 +205,10 @@ mod tests {
         memory.put(0x1000, key.to_le_bytes().to_vec());
         let text = format!("{at:x}-{:x} rw-p 0 00:00 0 \n", at + (64 << 20));
         let maps = maps::parse(text.as_bytes()).unwrap();
-        let found = find(&memory, std::slice::from_ref(&(0x1000..0x1008)), &maps);
+        let found = find(&memory, std::slice::from_ref(&(0x1000..0x1008)), &maps).ranges;
         assert_eq!(found.first(), Some(&(at..at + (32 << 20))));
         assert_eq!(found.len(), 1);
         let none = find(&memory, std::slice::from_ref(&(0x2000..0x2008)), &maps);
-        assert!(none.is_empty());
+        assert!(none.ranges.is_empty());
     }
 }
