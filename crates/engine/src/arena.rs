@@ -17,6 +17,14 @@ impl Arena {
         Ok(Self { region })
     }
 
+    /// As [`new`](Self::new), for memory that is used whole: its pages are taken now, huge ones where
+    /// there are some.
+    pub(crate) fn whole(name: &str, bytes: usize) -> Result<Self, Error> {
+        let arena = Self::new(name, bytes)?;
+        arena.region.populate(0..bytes).map_err(Error::Memory)?;
+        Ok(arena)
+    }
+
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.region.base()
     }

@@ -7,8 +7,9 @@ use crate::{Error, Pool};
 
 /// What a pool has when it is handed over: some hundred tokens, in a few milliseconds.
 const FIRST: usize = 8 << 20;
-/// What is taken at once, under the kernel's lock on the address space: a fraction of a millisecond.
-const PIECE: usize = 1 << 20;
+/// What is taken at once, under the kernel's lock on the address space: one huge page, in a fraction of a
+/// millisecond.
+const PIECE: usize = 2 << 20;
 
 /// The rest of a pool's memory, still to be taken.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use crate::Error;
 use crate::registry::Registered;
@@ -16,6 +16,8 @@ use crate::registry::Registered;
 const NAME_MAX: usize = 249;
 /// No page of Linux's is larger, but for huge ones.
 const PAGE: usize = 64 << 10;
+/// Bytes of a huge page.
+const HUGE: usize = 2 << 20;
 
 /// Named memory, mapped once for as long as this lives.
 ///
@@ -60,7 +62,8 @@ impl Region {
 
     /// Takes the memory of some bytes of a region of ours now, so that memory that is short is an
     /// error here and not a stall, or a death, in the middle of a request. Bytes stay as they are,
-    /// whoever reads or writes them meanwhile.
+    /// whoever reads or writes them meanwhile. Whole huge pages are made such where the kernel has
+    /// some: what lies in them is read far faster.
     ///
     /// # Errors
     /// [`Error::System`] when memory is short.
@@ -73,7 +76,7 @@ impl Region {
         // SAFETY: the range lies within our own live mapping; populating it changes no byte.
         let populated = unsafe {
             let first = self.base.add(start);
-            rustix::mm::madvise(first.as_ptr().cast(), end - start, Advice::LinuxPopulateWrite)
+            madvise(first.as_ptr().cast(), end - start, Advice::LinuxPopulateWrite)
         };
         let taken = match populated {
             // Before Linux 5.14. fallocate takes the same pages, through the descriptor.
@@ -90,7 +93,17 @@ impl Region {
             bytes: self.bytes,
             step: "populate",
             errno,
-        })
+        })?;
+        let (from, last) = (start.next_multiple_of(HUGE), end / HUGE * HUGE);
+        if from < last {
+            // SAFETY: as above; which pages a byte lies in changes nothing. What the kernel cannot do
+            // stays in small pages.
+            unsafe {
+                let first = self.base.add(from).as_ptr().cast();
+                libc::madvise(first, last - from, libc::MADV_COLLAPSE);
+            }
+        }
+        Ok(())
     }
 
     /// A peer's region, mapped read-only from the descriptor that it handed over. In the list of
@@ -131,6 +144,9 @@ impl Region {
         check_size(name, bytes)?;
         let fd = OwnedFd::from(file);
         let base = map(&fd, bytes, ProtFlags::READ).map_err(|errno| failed(bytes, "map", errno))?;
+        // What is not in memory is then read in huge pages. A kernel that has none refuses.
+        // SAFETY: the new mapping; advice changes no byte of it.
+        let _ = unsafe { madvise(base.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
         Ok(Self::registered(name.to_owned(), base, bytes, fd, false))
     }
 
@@ -182,7 +198,7 @@ impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by us, whole, and nothing of it was given away but pointers
         // whose users may not outlive the region.
-        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.bytes) };
+        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.bytes) };
         debug_assert!(unmapped.is_ok(), "munmap of {}: {unmapped:?}", self.name);
     }
 }
@@ -203,9 +219,34 @@ fn check_size(name: &str, bytes: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// Maps all of a descriptor, from a huge page's boundary on where it is as long as one: elsewhere the
+/// kernel cannot map it by huge pages.
 fn map(fd: &OwnedFd, bytes: usize, access: ProtFlags) -> Result<NonNull<u8>, Errno> {
-    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
-    let base =
-        unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, access, MapFlags::SHARED, fd, 0) }?;
+    let nowhere = std::ptr::null_mut();
+    let base = if bytes < HUGE {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+        unsafe { mmap(nowhere, bytes, access, MapFlags::SHARED, fd, 0) }?
+    } else {
+        let pages = bytes.next_multiple_of(rustix::param::page_size());
+        let reserved = pages.checked_add(HUGE).ok_or(Errno::NOMEM)?;
+        let reserve = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: as above; what is mapped over and what is given back is the range just reserved.
+        unsafe {
+            let start = mmap_anonymous(nowhere, reserved, ProtFlags::empty(), reserve)?;
+            let before = start.cast::<u8>().align_offset(HUGE);
+            let base = start.byte_add(before);
+            let fixed = MapFlags::SHARED | MapFlags::FIXED;
+            if let Err(errno) = mmap(base, bytes, access, fixed, fd, 0) {
+                let _ = munmap(start, reserved);
+                return Err(errno);
+            }
+            if before > 0 {
+                munmap(start, before)?;
+            }
+            // Aligned to a page, `before` is less than what was reserved beyond `pages`.
+            munmap(base.byte_add(pages), HUGE - before)?;
+            base
+        }
+    };
     NonNull::new(base.cast()).ok_or(Errno::NOMEM)
 }

@@ -113,3 +113,19 @@ fn sizes_and_names_out_of_bounds_are_answered() {
     assert!(region.name().len() <= 249);
     assert!(Region::create("zero\0byte", 1).unwrap().name().ends_with("zero_byte"));
 }
+
+#[test]
+fn a_region_as_long_as_a_huge_page_begins_where_one_does_and_reserves_nothing_beside() {
+    const HUGE: usize = 2 << 20;
+    for bytes in [HUGE, HUGE + 4096, 3 * HUGE - 8192] {
+        let region = Region::create("region-test-huge", bytes).unwrap();
+        let start = region.base().as_ptr() as usize;
+        assert_eq!(start % HUGE, 0);
+        let line = maps_line(&region);
+        assert!(line.starts_with(&format!("{start:x}-{:x} ", start + bytes)), "{line}");
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let (before, after) = (format!("-{start:x} ---p"), format!("{:x}-", start + bytes));
+        assert!(!maps.contains(&before), "{maps}");
+        assert!(!maps.lines().any(|l| l.starts_with(&after) && l.contains(" ---p ")), "{maps}");
+    }
+}

@@ -9,7 +9,7 @@ use super::layout::Layout;
 use crate::Error;
 use plumb_gguf::Gguf;
 use rustix::fs::{FallocateFlags, FlockOperation, flock};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -90,6 +90,8 @@ impl Mapping {
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping, at an address that the kernel chooses; the file is as long.
         let base = unsafe { mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, file, 0) }?;
+        // SAFETY: as above; advice changes nothing. A kernel without huge pages refuses.
+        let _ = unsafe { madvise(base, len, Advice::LinuxHugepage) };
         Ok(Self { base: base.cast(), len })
     }
 

@@ -71,7 +71,7 @@ impl Packed {
             }
             tracing::warn!("packed weights cannot be shared: this instance holds its own copy");
         }
-        let mut own = Arena::new("weights", layout.bytes())?;
+        let mut own = Arena::whole("weights", layout.bytes())?;
         layout.pack(gguf, own.bytes())?;
         Ok(Self { memory: Memory::Own(own), digest: gguf.digest() })
     }
