@@ -16,8 +16,8 @@ pub struct Group {
     pub path: String,
     /// 1 or 2.
     pub version: u8,
-    /// What the kernel charges to it now.
-    pub usage_bytes: u64,
+    /// What the kernel charges to it now; `None` at the root of version 2, which is not counted as a whole.
+    pub usage_bytes: Option<u64>,
     /// Where the kernel would kill, `None` without a limit.
     pub limit_bytes: Option<u64>,
     /// The kernel's own split, under its own names.
@@ -62,16 +62,23 @@ fn group(dir: &Path, version: u8, samples: &[&Sample]) -> Option<Group> {
         .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
         .collect();
     Some(Group {
-        path: dir.strip_prefix("/sys/fs/cgroup").unwrap_or(dir).display().to_string(),
+        path: path(dir),
         version,
-        // The root of version 2 has no usage of its own.
-        usage_bytes: number(&dir.join(usage)).unwrap_or(0),
+        usage_bytes: number(&dir.join(usage)),
         limit_bytes: number(&dir.join(limit)).filter(|&limit| limit < 1 << 60),
         split,
         processes: samples.len(),
         rss_bytes: samples.iter().map(|s| s.rss_bytes).sum(),
         pss_bytes: samples.iter().map(|s| s.pss_bytes).sum(),
     })
+}
+
+/// Within the usual mount; `/` is its root.
+fn path(dir: &Path) -> String {
+    match dir.strip_prefix("/sys/fs/cgroup") {
+        Ok(root) if root.as_os_str().is_empty() => "/".to_owned(),
+        within => within.unwrap_or(dir).display().to_string(),
+    }
 }
 
 fn number(path: &Path) -> Option<u64> {
@@ -100,7 +107,7 @@ mod tests {
             ],
         );
         let v1 = group(dir.path(), 1, &[]).unwrap();
-        assert_eq!((v1.usage_bytes, v1.limit_bytes), (120, None));
+        assert_eq!((v1.usage_bytes, v1.limit_bytes), (Some(120), None));
         assert_eq!(
             v1.split.into_iter().collect::<Vec<_>>(),
             [("total_cache".to_owned(), 50), ("total_rss".to_owned(), 60)]
@@ -114,8 +121,12 @@ mod tests {
             ],
         );
         let v2 = group(dir.path(), 2, &[]).unwrap();
-        assert_eq!((v2.usage_bytes, v2.limit_bytes, v2.split.len()), (15, Some(4096), 2));
+        assert_eq!((v2.usage_bytes, v2.limit_bytes, v2.split.len()), (Some(15), Some(4096), 2));
         write(dir.path(), &[("memory.max", "max\n")]);
         assert_eq!(group(dir.path(), 2, &[]).unwrap().limit_bytes, None);
+        fs::remove_file(dir.path().join("memory.current")).unwrap();
+        assert_eq!(group(dir.path(), 2, &[]).unwrap().usage_bytes, None, "as at the root");
+        assert_eq!(path(Path::new("/sys/fs/cgroup")), "/");
+        assert_eq!(path(Path::new("/sys/fs/cgroup/a.slice")), "a.slice");
     }
 }

@@ -86,7 +86,11 @@ fn line(out: &mut fmt::Formatter<'_>, sample: &Sample, row: &LayerRow) -> fmt::R
 
 impl fmt::Display for Group {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "cgroup v{} {}: {} used", self.version, self.path, bytes(self.usage_bytes))?;
+        write!(out, "cgroup v{} {}: ", self.version, self.path)?;
+        match self.usage_bytes {
+            Some(usage) => write!(out, "{} used", bytes(usage))?,
+            None => write!(out, "not counted as a whole")?,
+        }
         if let Some(limit) = self.limit_bytes {
             write!(out, " of {}", bytes(limit))?;
         }
