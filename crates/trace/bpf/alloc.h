@@ -39,37 +39,6 @@ INLINE int ask(u32 function, u64 bytes, u64 old, u64 out)
 	return 0;
 }
 
-SEC("uprobe")
-int ask_malloc(struct regs *r)
-{
-	return ask(0, r->di, 0, 0);
-}
-
-SEC("uprobe")
-int ask_calloc(struct regs *r)
-{
-	return ask(0, r->di * r->si, 0, 0);
-}
-
-SEC("uprobe")
-int ask_realloc(struct regs *r)
-{
-	return ask(0, r->si, r->di, 0);
-}
-
-/* aligned_alloc and memalign */
-SEC("uprobe")
-int ask_aligned(struct regs *r)
-{
-	return ask(0, r->si, 0, 0);
-}
-
-SEC("uprobe")
-int ask_posix(struct regs *r)
-{
-	return ask(0, r->dx, 0, r->di);
-}
-
 /* What was given since the bursts began: who gives something else back need not be told of. */
 struct {
 	__uint(type, MAP_LRU_HASH);
@@ -125,20 +94,8 @@ INLINE int give_chunk(struct regs *r)
 	return 0;
 }
 
-SEC("uretprobe")
-int given(struct regs *r)
-{
-	return give(r, 0);
-}
-
-SEC("uretprobe")
-int given_chunk(struct regs *r)
-{
-	return give_chunk(r);
-}
-
-/* The same for kernels that put one program on many functions at once. The cookie's low byte says
- * which kind of function it is, as `Ask` and `Give` of src/allocators.rs, the rest which one. */
+/* One program is on many functions. The cookie's low byte says which kind of function it is, as `Ask`
+ * and `Give` of src/allocators.rs, the rest which one. */
 enum { COOKIE_FUNCTION = 8, COOKIE_KIND = 0xff };
 
 SEC("uprobe")

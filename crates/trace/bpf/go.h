@@ -17,13 +17,15 @@ enum {
 };
 
 /* Copies the goroutine's return addresses, innermost first, and returns their hash. */
-GLOBAL u64 go_frames(struct stack *s)
+GLOBAL u64 go_frames(void)
 {
+	struct record *r = scratch_of();
 	struct task_struct *task = (void *)current_task();
 	unsigned long storage = 0;
 	u64 g = 0, m = 0, g0 = 0, curg = 0, owner = 0, bp = 0, more = GO_RET;
-	if (!s)
+	if (!r)
 		return 0;
+	struct stack *s = &r->stack;
 	CORE_READ(storage, task->thread.fsbase);
 	if (read_user(&g, 8, (void *)(storage + GO_G)) || read_user(&m, 8, (void *)(g + G_M)) ||
 	    read_user(&g0, 8, (void *)m) || g != g0)

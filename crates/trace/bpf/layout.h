@@ -85,10 +85,10 @@ struct span {
 enum { GUARDS = 4 };
 
 struct config {
-	u32 next_space;
 	u32 counting;      /* pair maps and unmaps in the kernel, emit nothing */
 	u32 mprotect;      /* report mprotect too */
 	u32 fault_shift;   /* sample one page fault in 2^shift; 0: none */
+	u32 pad;
 	struct span guard[GUARDS]; /* text that carries probes; empty where none does */
 };
 

@@ -71,7 +71,7 @@ struct {
 	__type(value, struct record);
 } scratch SEC(".maps");
 
-enum counter { COUNT_EVENTS, COUNT_LOST, COUNT_COPIED, COUNT_PAIRED, COUNT_SKIPPED, COUNTERS };
+enum counter { COUNT_EVENTS, COUNT_LOST, COUNT_COPIED, COUNT_PAIRED, COUNT_SKIPPED, COUNT_SPACES, COUNTERS };
 struct {
 	__uint(type, MAP_PERCPU_ARRAY);
 	__uint(max_entries, COUNTERS);
@@ -84,6 +84,16 @@ INLINE void count(u32 which)
 	u64 *n = map_lookup(&counters, &which);
 	if (n)
 		*n += 1;
+}
+
+/* A name that no other address space has: userland's are below the first processor's. */
+INLINE u32 new_space(void)
+{
+	enum { OF_ONE_CPU = 20 };
+	u32 which = COUNT_SPACES;
+	u64 *n = map_lookup(&counters, &which);
+	u32 mine = n ? (*n)++ : 0;
+	return (this_cpu() + 1) << OF_ONE_CPU | (mine & ((1u << OF_ONE_CPU) - 1));
 }
 
 /* Allocations and page faults are samples: they leave half of the ring to what must not be lost. */

@@ -202,10 +202,9 @@ int execed(struct raw_args *ctx)
 {
 	u32 tgid = pid_tgid() >> 32;
 	struct target *t = map_lookup(&targets, &tgid);
-	struct config *c = config_of();
-	if (!t || !c)
+	if (!t)
 		return 0;
-	t->space = __sync_fetch_and_add(&c->next_space, 1);
+	t->space = new_space();
 	t->flags &= ~(TARGET_PYTHON | TARGET_GO);
 	emit_life(t, KIND_EXEC, 0);
 	return 0;

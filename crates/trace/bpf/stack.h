@@ -17,8 +17,11 @@ INLINE int is_known(u64 hash)
 	return map_lookup(&seen, &hash) != 0;
 }
 
-GLOBAL u64 thread_of(struct python_layout *l, u64 interp, u64 id)
+/* Global functions are verified by themselves; those with pointers are not before Linux 5.12, so each
+ * looks up what it works on. */
+GLOBAL u64 thread_of(u32 tgid, u64 interp, u64 id)
 {
+	struct python_layout *l = map_lookup(&pythons, &tgid);
 	u64 thread = 0;
 	if (!l || read_user(&thread, 8, (void *)(interp + l->interp_threads)))
 		return 0;
@@ -34,13 +37,14 @@ GLOBAL u64 thread_of(struct python_layout *l, u64 interp, u64 id)
 	return 0;
 }
 
-GLOBAL u64 find_thread(struct python_layout *l, u64 id)
+GLOBAL u64 find_thread(u32 tgid, u64 id)
 {
+	struct python_layout *l = map_lookup(&pythons, &tgid);
 	u64 interp = 0;
 	if (!l || read_user(&interp, 8, (void *)l->interpreters))
 		return 0;
 	for (int i = 0; i < 16 && interp; i++) {
-		u64 thread = thread_of(l, interp, id);
+		u64 thread = thread_of(tgid, interp, id);
 		if (thread)
 			return thread;
 		if (read_user(&interp, 8, (void *)(interp + l->interp_next)))
@@ -50,7 +54,7 @@ GLOBAL u64 find_thread(struct python_layout *l, u64 id)
 }
 
 /* The Python state of the thread whose thread pointer is `id`: remembered, or searched for. */
-INLINE u64 thread_state(struct python_layout *l, u32 tid)
+INLINE u64 thread_state(struct python_layout *l, u32 tgid, u32 tid)
 {
 	struct task_struct *task = (void *)current_task();
 	unsigned long id = 0;
@@ -59,21 +63,23 @@ INLINE u64 thread_state(struct python_layout *l, u32 tid)
 	u64 owner = 0;
 	if (known && !read_user(&owner, 8, (void *)(*known + l->thread_id)) && owner == id)
 		return *known;
-	u64 found = find_thread(l, id);
+	u64 found = find_thread(tgid, id);
 	if (found)
 		map_update(&python_threads, &tid, &found, ANY);
 	return found;
 }
 
 /* Copies the thread's Python frames, innermost first, and returns their hash. */
-GLOBAL u64 python_frames(struct stack *s, u32 tgid, u32 tid)
+GLOBAL u64 python_frames(u32 tgid, u32 tid)
 {
-	if (!s)
+	struct record *r = scratch_of();
+	if (!r)
 		return 0;
+	struct stack *s = &r->stack;
 	struct python_layout *l = map_lookup(&pythons, &tgid);
 	if (!l)
 		return 0;
-	u64 thread = thread_state(l, tid);
+	u64 thread = thread_state(l, tgid, tid);
 	u64 frame = 0;
 	if (!thread || read_user(&frame, 8, (void *)(thread + l->thread_frame)))
 		return 0;
@@ -128,8 +134,9 @@ GLOBAL u64 walk(u32 space, u64 pc, u64 sp, u64 bp, u64 h)
 /* Copies the stack upwards from sp rounded down. A page that was never touched, as within a large
  * array, cannot be read here: it is all zero. What is counted lies in memory, where the verifier
  * does not follow it along every path. */
-GLOBAL int copy_stack(struct record *r)
+GLOBAL int copy_stack(void)
 {
+	struct record *r = scratch_of();
 	if (!r)
 		return 0;
 	u64 base = r->stack.sp & ~(u64)(FINE_PIECE - 1);
@@ -154,13 +161,15 @@ GLOBAL int copy_stack(struct record *r)
 
 /* While a function's return is probed its return address on the stack is the kernel's own trampoline.
  * The kernel keeps the true ones, the innermost call first. */
-GLOBAL int copy_returns(struct stack *s)
+GLOBAL int copy_returns(void)
 {
+	struct record *r = scratch_of();
 	struct task_struct *task = (void *)current_task();
 	struct uprobe_task *utask = 0;
 	struct return_instance *call = 0;
-	if (!s)
+	if (!r)
 		return 0;
+	struct stack *s = &r->stack;
 	s->hijacked = 0;
 	if (!CORE_HAS(task->utask))
 		return 0;
@@ -192,9 +201,9 @@ INLINE void name_stack(struct record *r, struct target *t, u64 ip, u64 sp, u64 b
 	s->python_frames = 0;
 	s->python_hash = 0;
 	if (t->flags & TARGET_PYTHON)
-		s->python_hash = python_frames(s, r->event.tgid, r->event.tid);
+		s->python_hash = python_frames(r->event.tgid, r->event.tid);
 	else if (t->flags & TARGET_GO)
-		s->python_hash = go_frames(s);
+		s->python_hash = go_frames();
 	u64 h = walk(t->space, ip, sp, bp, s->python_hash);
 	r->event.stack = h;
 	r->event.flags = HAS_STACK | (h ? HASHED : 0);
@@ -206,8 +215,8 @@ INLINE void emit_record(struct record *r)
 	u64 size = sizeof(struct event);
 	u64 wake = RB_NO_WAKEUP;
 	if (!(r->event.flags & HASHED) || !is_known(hash)) {
-		copy_stack(r);
-		copy_returns(&r->stack);
+		copy_stack();
+		copy_returns();
 		u32 got = r->stack.bytes;
 		r->event.flags |= WITH_STACK;
 		if (got > STACK_MAX)

@@ -3,7 +3,6 @@
 //!
 //! Which functions, and where they must not be probed, [`crate::allocators`] knows.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use plumb_target::{Memory, Process, ReadMemory};
@@ -12,9 +11,9 @@ use crate::Error;
 use crate::account::StackId;
 use crate::allocators::{self, Allocators, Point, refusal};
 use crate::keeper::{Keeper, Link, Placement};
-use crate::multi::Multi;
 use crate::pools::Pools;
 use crate::probe::Probe;
+use crate::programs::Programs;
 use crate::samples::{Fate, Kept, Sample, Samples};
 use crate::usdt::Told;
 
@@ -57,12 +56,9 @@ impl Bursts {
             Of::Heap => allocators::find(process)?,
             Of::Objects => crate::python::allocator::find(process)?,
         };
-        probe.load_bursts()?;
-        let tells = probe.multi().is_some() && !allocators.told.is_empty();
-        if probe.multi().is_none() && (of == Of::Objects || allocators.points.is_empty()) {
-            return Err(refusal("malloc", "this kernel has no probes of many functions at once"));
-        }
-        let keeper = Keeper::start().map_err(|e| refusal("malloc", &e.to_string()))?;
+        let tells = !allocators.told.is_empty();
+        let together = probe.bursts()?.together();
+        let keeper = Keeper::start(together).map_err(|e| refusal("malloc", &e.to_string()))?;
         Ok(Self {
             process: *process,
             allocators,
@@ -122,33 +118,15 @@ impl Bursts {
             }
         })?;
         self.samples.begin();
-        let placed = self.place(probe);
+        let placed = self.place(probe.bursts()?);
         if placed.is_err() {
             self.wait_off(probe);
         }
         placed
     }
 
-    fn place(&mut self, probe: &mut Probe) -> Result<(), Error> {
+    fn place(&mut self, programs: &Programs) -> Result<(), Error> {
         let pid = self.pid();
-        // Returns first: an entry without its return would leave a size behind.
-        if let Some(multi) = probe.multi() {
-            return self.place_together(multi, pid);
-        }
-        let programs = self.allocators.points.iter().flat_map(|p| {
-            let entry = p.entry.and_then(|ask| Some((ask.program()?, false, p)));
-            [Some((p.leave.program(), true, p)), entry].into_iter().flatten()
-        });
-        for (name, at_return, point) in programs {
-            let program = probe.uprobe(name)?.fd().map_err(|e| refusal(name, &e.to_string()))?;
-            let place = (point.path.as_path(), point.offset);
-            let link = self.keeper.on(program.as_fd(), place, at_return, pid);
-            self.links.push(link.map_err(|e| refusal(name, &e.to_string()))?);
-        }
-        Ok(())
-    }
-
-    fn place_together(&mut self, multi: &Multi, pid: u32) -> Result<(), Error> {
         let listens = self.listens();
         let (keeper, links) = (&mut self.keeper, &mut self.links);
         if listens {
@@ -156,8 +134,8 @@ impl Bursts {
             for told in &self.allocators.told {
                 let Told { offset, cookie, counter, .. } = *told;
                 let places = [Placement { offset, cookie, counter }];
-                let on = keeper.on_many(
-                    multi.told(told.alloc),
+                let on = keeper.on(
+                    programs.told(told.alloc),
                     (told.path.as_path(), &places),
                     false,
                     pid,
@@ -174,17 +152,18 @@ impl Bursts {
                 .map(|f| Placement { offset: f.offset, cookie: f.has_context.into(), counter: 0 })
                 .collect();
             let at = (frees[0].path.as_path(), places.as_slice());
-            let on = keeper.on_many(multi.free(), at, false, pid, links);
+            let on = keeper.on(programs.free(), at, false, pid, links);
             on.map_err(|e| refusal("free", &e.to_string()))?;
         }
         self.samples.sees_ends = !self.allocators.frees.is_empty();
+        // Returns first: an entry without its return would leave a size behind.
         for points in self.allocators.points.chunk_by(|a, b| a.path == b.path) {
             let (entries, returns) = cookies(points);
             let path = points[0].path.as_path();
             for (program, places, at_return) in
-                [(multi.leave(), &returns, true), (multi.entry(), &entries, false)]
+                [(programs.leave(), &returns, true), (programs.entry(), &entries, false)]
             {
-                let on = keeper.on_many(program, (path, places), at_return, pid, links);
+                let on = keeper.on(program, (path, places), at_return, pid, links);
                 on.map_err(|e| refusal("malloc", &e.to_string()))?;
             }
         }

@@ -30,9 +30,9 @@ pub struct Keeper {
     /// The other end and our own pidfd: the keeper's, in the table that both share.
     shared: [OwnedFd; 2],
     /// Several, since one that takes probes off waits: they answer to one socket.
-    pids: [libc::pid_t; KEEPERS],
-    /// The kernel's number for uprobe events.
-    kind: u32,
+    pids: Vec<libc::pid_t>,
+    /// The kernel's number for uprobe events, where each probe is one of its own.
+    kind: Option<u32>,
     /// Probes that are being taken off.
     leaving: usize,
 }
@@ -45,6 +45,7 @@ struct Ask {
     off: RawFd,
     program: RawFd,
     pid: libc::pid_t,
+    /// Of a probe of its own; all zero for those of `many`, together.
     event: Event,
     many: Many,
     path: [u8; libc::PATH_MAX as usize],
@@ -54,7 +55,6 @@ struct Ask {
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Many {
-    /// None: the one of the event.
     count: u32,
     flags: u32,
     offsets: [u64; MOST],
@@ -65,6 +65,52 @@ struct Many {
 impl Many {
     const NONE: Self =
         Self { count: 0, flags: 0, offsets: [0; MOST], cookies: [0; MOST], counters: [0; MOST] };
+
+    /// As many as there is room for.
+    fn of(places: &[Placement]) -> Self {
+        let mut many = Self { count: places.len().min(MOST) as u32, ..Self::NONE };
+        for (slot, place) in places.iter().take(MOST).enumerate() {
+            many.offsets[slot] = place.offset;
+            many.cookies[slot] = place.cookie;
+            many.counters[slot] = place.counter;
+        }
+        many
+    }
+}
+
+fn kind_of_uprobes() -> io::Result<u32> {
+    let kind = std::fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?;
+    kind.trim().parse().map_err(io::Error::other)
+}
+
+/// Whether the kernel has links of many functions, and keeps them to a process and not to its first
+/// thread alone, as the first such kernels did. A folder cannot be probed, which a kernel without them
+/// never comes to see; a process of no number is refused before that only by those that look at
+/// processes (as libbpf's `probe_uprobe_multi_link` has it).
+pub fn takes_many(program: BorrowedFd<'_>) -> bool {
+    let refuses = |pid: i32, refusal: i32| {
+        let (path, offset) = (c"/", 0u64);
+        let link = LinkAttr {
+            program: program.as_raw_fd().cast_unsigned(),
+            attach_type: UPROBE_MULTI,
+            path: path.as_ptr() as u64,
+            offsets: (&raw const offset) as u64,
+            count: 1,
+            pid: pid.cast_unsigned(),
+            ..LinkAttr::default()
+        };
+        let size = size_of::<LinkAttr>();
+        // SAFETY: what the link points to lives through the call; a descriptor of one that is made in
+        // spite of all is ours to close.
+        unsafe {
+            let fd = libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const link, size);
+            if fd >= 0 {
+                libc::close(fd as RawFd);
+            }
+            fd < 0 && *libc::__errno_location() == refusal
+        }
+    };
+    refuses(0, libc::EBADF) && refuses(-1, libc::EINVAL)
 }
 
 /// A place in a file that is probed.
@@ -83,11 +129,13 @@ const MOST: usize = 64;
 
 /// `union bpf_attr` of `BPF_LINK_CREATE` for `BPF_TRACE_UPROBE_MULTI` (linux/bpf.h).
 #[repr(C)]
+#[derive(Debug, Default)]
 struct LinkAttr {
     program: u32,
     target: u32,
     attach_type: u32,
     flags: u32,
+    /// For `BPF_PERF_EVENT` the cookie, after which all is zero.
     path: u64,
     offsets: u64,
     counters: u64,
@@ -99,7 +147,10 @@ struct LinkAttr {
 }
 
 const LINK_CREATE: libc::c_long = 28;
-const UPROBE_MULTI: u32 = 48;
+/// Links of many functions: Linux 6.6.
+pub const UPROBE_MULTI: u32 = 48;
+/// Links of one probe with a cookie: Linux 5.15.
+const PERF_EVENT: u32 = 41;
 const MANY_AT_RETURN: u32 = 1;
 
 /// `struct perf_event_attr` up to `config2` (`PERF_ATTR_SIZE_VER1`, linux/perf_event.h).
@@ -119,23 +170,24 @@ struct Event {
     config2: u64,
 }
 
-/// Bit 0 of `config` makes a probe one of returns (`/sys/bus/event_source/devices/uprobe/format`).
+/// Bit 0 of `config` makes a probe one of returns, and the upper half is where the file counts who
+/// probes it (`/sys/bus/event_source/devices/uprobe/format`).
 const AT_RETURN: u64 = 1;
-/// `_IOW('$', 8, __u32)`.
-const SET_BPF: libc::c_ulong = 0x4004_2408;
+const COUNTER_SHIFT: u32 = 32;
 const CLOSE_ON_EXEC: libc::c_long = 8;
 const NOTHING: RawFd = -1;
 /// Links of one burst on one file: entries, returns, and what is given back.
-const KEEPERS: usize = 3;
+const TOGETHER: usize = 3;
+/// Where each function has probes of its own.
+const APART: usize = 8;
 
 impl Keeper {
-    /// Starts it.
+    /// Starts it, for links of many functions together or for probes apart.
     ///
     /// # Errors
     /// A kernel without uprobe events, or without room for a process.
-    pub fn start() -> io::Result<Self> {
-        let kind = std::fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?;
-        let kind = kind.trim().parse().map_err(io::Error::other)?;
+    pub fn start(together: bool) -> io::Result<Self> {
+        let kind = if together { None } else { Some(kind_of_uprobes()?) };
         let mut ends = [0; 2];
         let form = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
         // SAFETY: room for two descriptors, which are ours from here on.
@@ -149,8 +201,8 @@ impl Keeper {
         set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))?;
         let us = pidfd_open(getpid(), PidfdFlags::empty())?;
         let mut keeper =
-            Self { socket: ours, shared: [theirs, us], pids: [0; KEEPERS], kind, leaving: 0 };
-        for slot in 0..KEEPERS {
+            Self { socket: ours, shared: [theirs, us], pids: Vec::new(), kind, leaving: 0 };
+        for _ in 0..if together { TOGETHER } else { APART } {
             // SAFETY: a copy of this thread alone, in memory of its own, that shares the table of open
             // files. It makes system calls until its end: no allocation, no lock, no return.
             let pid = unsafe {
@@ -163,38 +215,17 @@ impl Keeper {
             if pid < 0 {
                 return Err(io::Error::last_os_error());
             }
-            keeper.pids[slot] = pid as libc::pid_t;
+            keeper.pids.push(pid as libc::pid_t);
         }
         Ok(keeper)
     }
 
-    /// Puts a program at an offset of a file, for one process.
-    ///
-    /// # Errors
-    /// The kernel's refusal; nothing is left on then.
-    pub fn on(
-        &mut self,
-        program: BorrowedFd<'_>,
-        (path, offset): (&Path, u64),
-        at_return: bool,
-        pid: u32,
-    ) -> io::Result<Link> {
-        let event = Event {
-            kind: self.kind,
-            size: size_of::<Event>() as u32,
-            config: if at_return { AT_RETURN } else { 0 },
-            config2: offset,
-            ..Event::default()
-        };
-        self.put(program, path, pid, event, Many::NONE)
-    }
-
-    /// Puts a program at many functions of a file, each offset with its cookie, for one process; what is
-    /// on is added to `links`, also before a failure.
+    /// Puts a program at functions of a file, each offset with its cookie, for one process; what is on
+    /// is added to `links`, also before a failure.
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn on_many(
+    pub fn on(
         &mut self,
         program: BorrowedFd<'_>,
         (path, places): (&Path, &[Placement]),
@@ -202,15 +233,20 @@ impl Keeper {
         pid: u32,
         links: &mut Vec<Link>,
     ) -> io::Result<()> {
-        let flags = if at_return { MANY_AT_RETURN } else { 0 };
-        for places in places.chunks(MOST) {
-            let mut many = Many { count: places.len() as u32, flags, ..Many::NONE };
-            for (slot, place) in places.iter().enumerate() {
-                many.offsets[slot] = place.offset;
-                many.cookies[slot] = place.cookie;
-                many.counters[slot] = place.counter;
+        let Some(kind) = self.kind else {
+            let flags = if at_return { MANY_AT_RETURN } else { 0 };
+            for places in places.chunks(MOST) {
+                let many = Many { flags, ..Many::of(places) };
+                links.push(self.put(program, path, pid, Event::default(), many)?);
             }
-            links.push(self.put(program, path, pid, Event::default(), many)?);
+            return Ok(());
+        };
+        let size = size_of::<Event>() as u32;
+        for place in places {
+            let config = if at_return { AT_RETURN } else { 0 } | place.counter << COUNTER_SHIFT;
+            let event = Event { kind, size, config, config2: place.offset, ..Event::default() };
+            let many = Many::of(std::slice::from_ref(place));
+            links.push(self.put(program, path, pid, event, many)?);
         }
         Ok(())
     }
@@ -315,7 +351,7 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.wait_off();
-        for pid in self.pids.into_iter().filter(|pid| *pid > 0) {
+        for pid in self.pids.drain(..) {
             // SAFETY: our own child, whose end is waited for at once. It holds no probe any more.
             unsafe {
                 libc::kill(pid, libc::SIGKILL);
@@ -379,9 +415,15 @@ unsafe fn switch(ask: &mut Ask) -> i32 {
             libc::syscall(libc::SYS_close, ask.off);
             return 0;
         }
-        if ask.many.count > 0 {
-            let link = LinkAttr {
-                program: ask.program as u32,
+        let create = |link: LinkAttr| {
+            let size = size_of::<LinkAttr>();
+            let fd = libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const link, size);
+            if fd < 0 { -*libc::__errno_location() } else { fd as i32 }
+        };
+        let program = ask.program.cast_unsigned();
+        if ask.event.size == 0 {
+            return create(LinkAttr {
+                program,
                 target: 0,
                 attach_type: UPROBE_MULTI,
                 flags: 0,
@@ -393,10 +435,7 @@ unsafe fn switch(ask: &mut Ask) -> i32 {
                 many_flags: ask.many.flags,
                 pid: ask.pid.cast_unsigned(),
                 pad: 0,
-            };
-            let size = size_of::<LinkAttr>();
-            let fd = libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const link, size);
-            return if fd < 0 { -*libc::__errno_location() } else { fd as i32 };
+            });
         }
         ask.event.config1 = ask.path.as_ptr() as u64;
         let event = &raw const ask.event;
@@ -404,12 +443,13 @@ unsafe fn switch(ask: &mut Ask) -> i32 {
         if fd < 0 {
             return -*libc::__errno_location();
         }
-        if libc::syscall(libc::SYS_ioctl, fd, SET_BPF, ask.program) < 0 {
-            let error = -*libc::__errno_location();
-            libc::syscall(libc::SYS_close, fd);
-            return error;
-        }
-        fd as i32
+        let target = fd as u32;
+        let path = ask.many.cookies[0];
+        let attach_type = PERF_EVENT;
+        let link = create(LinkAttr { program, target, attach_type, path, ..LinkAttr::default() });
+        // The link holds the probe from here on, and without a link there shall be none.
+        libc::syscall(libc::SYS_close, fd);
+        link
     }
 }
 
@@ -419,13 +459,16 @@ mod tests {
 
     #[test]
     fn a_refusal_is_the_kernels_own() {
-        let Ok(mut keeper) = Keeper::start() else { return };
         let null = std::fs::File::open("/dev/null").unwrap();
         let program = std::os::fd::AsFd::as_fd(&null);
-        let nowhere = (Path::new("/nowhere/lib.so"), 0x1000);
-        let error = keeper.on(program, nowhere, false, std::process::id()).unwrap_err();
+        assert!(!takes_many(program), "it is no program");
+        let places = [Placement { offset: 0x1000, ..Placement::default() }; 2];
+        let nowhere = (Path::new("/nowhere/lib.so"), places.as_slice());
+        let Ok(mut keeper) = Keeper::start(false) else { return };
+        let mut links = Vec::new();
+        let error = keeper.on(program, nowhere, false, std::process::id(), &mut links).unwrap_err();
         let known = [libc::ENOENT, libc::EACCES, libc::EPERM];
         assert!(error.raw_os_error().is_some_and(|code| known.contains(&code)), "{error}");
-        assert!(keeper.is_off());
+        assert!(keeper.is_off() && links.is_empty());
     }
 }

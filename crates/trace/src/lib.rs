@@ -13,7 +13,7 @@
 //! [`symbols`] gives names, [`python`] the frames of the interpreter, [`resident`] asks the kernel
 //! which pages of what is still mapped are there. [`burst`] probes the allocator that [`allocators`]
 //! found for milliseconds at a time, `keeper` switches the probes so that they go when we are killed,
-//! `multi` loads programs for all at once, and [`samples`] keeps what was seen. Where a program tells of its
+//! `programs` loads what runs there, and [`samples`] keeps what was seen. Where a program tells of its
 //! allocations by itself, [`usdt`] says how, and where its allocator writes profiles, [`dumps`] reads them; of Python's objects [`pools`] says which are in use. [`tracer`] is all of it, for one process tree.
 
 pub mod account;
@@ -30,9 +30,9 @@ pub mod intervals;
 mod jit;
 mod keeper;
 pub mod modules;
-mod multi;
 pub mod pools;
 pub mod probe;
+mod programs;
 pub mod python;
 pub mod resident;
 pub mod samples;

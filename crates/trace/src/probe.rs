@@ -8,11 +8,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{RawTracePoint, UProbe};
+use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader, Pod};
 
 use crate::Error;
-use crate::multi::{self, Multi};
+use crate::programs::{self, Programs};
 use crate::unwind::Rule;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/plumb.bpf.o");
@@ -37,13 +37,13 @@ struct Target {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Config {
-    next_space: u32,
     /// Pair maps and unmaps in the kernel instead of telling of each.
     pub counting: u32,
     /// Tell of mprotect too.
     pub mprotect: u32,
     /// Sample one page fault in 2 to this power; 0 for none.
     pub fault_shift: u32,
+    pad: u32,
     /// The text that carries probes, first address and one past the last; see `bpf/alloc.h`.
     pub guard: [[u64; 2]; crate::allocators::GUARDS],
 }
@@ -174,8 +174,7 @@ pub struct Probe {
     config: Array<MapData, Config>,
     counters: PerCpuArray<MapData, u64>,
     maps: Vec<(String, OwnedFd)>,
-    multi: Option<Multi>,
-    bursts_loaded: bool,
+    bursts: Option<Programs>,
     /// Processes that run Go.
     go: HashSet<u32>,
 }
@@ -210,7 +209,7 @@ impl Probe {
             .map_max_entries("scratch", cpus as u32)
             .load(OBJECT)
             .map_err(|e| Error::load("object", &e))?;
-        let maps = multi::maps_of(&ebpf);
+        let maps = programs::maps_of(&ebpf);
         let maps = maps.map_err(|source| Error::Io { what: "keep the maps", source })?;
         let mut probe = Self {
             ring: take(&mut ebpf, "events")?,
@@ -222,12 +221,11 @@ impl Probe {
             config: take(&mut ebpf, "config")?,
             counters: take(&mut ebpf, "counters")?,
             maps,
-            multi: None,
-            bursts_loaded: false,
+            bursts: None,
             go: HashSet::new(),
             ebpf,
         };
-        probe.configure(Config::default(), 1 << 20)?;
+        probe.configure(Config::default())?;
         for (program, point) in PROGRAMS {
             probe.start(program, point)?;
         }
@@ -245,8 +243,7 @@ impl Probe {
         Ok(())
     }
 
-    fn configure(&mut self, config: Config, next_space: u32) -> Result<(), Error> {
-        let config = Config { next_space, ..config };
+    fn configure(&mut self, config: Config) -> Result<(), Error> {
         self.config.set(0, config, 0).map_err(|e| Error::load("config", &e))
     }
 
@@ -257,8 +254,7 @@ impl Probe {
     pub fn set(&mut self, change: impl FnOnce(&mut Config)) -> Result<(), Error> {
         let mut config = self.config.get(&0, 0).map_err(|e| Error::load("config", &e))?;
         change(&mut config);
-        let next_space = config.next_space;
-        self.configure(config, next_space)
+        self.configure(config)
     }
 
     /// Begins to watch a process, in an address space of the caller's naming.
@@ -300,49 +296,25 @@ impl Probe {
         self.targets.insert(pid, target, 0).map_err(|e| Error::load("targets", &e))
     }
 
-    /// Loads the programs of the allocator bursts, which are not attached before they are needed.
+    /// The programs of the allocator bursts, which are loaded when they are first needed.
     ///
     /// # Errors
     /// A kernel that does not take them.
-    pub fn load_bursts(&mut self) -> Result<(), Error> {
-        if self.bursts_loaded {
-            return Ok(());
-        }
-        self.multi = Multi::load(OBJECT, &self.maps).ok();
-        if self.multi.is_some() {
-            self.bursts_loaded = true;
-            return Ok(());
-        }
-        for name in [
-            "ask_malloc",
-            "ask_calloc",
-            "ask_realloc",
-            "ask_aligned",
-            "ask_posix",
-            "given",
-            "given_chunk",
-        ] {
-            self.uprobe(name)?.load().map_err(|e| Error::load(name, &e))?;
-        }
-        self.bursts_loaded = true;
-        Ok(())
+    pub fn bursts(&mut self) -> Result<&Programs, Error> {
+        let programs = match self.bursts.take() {
+            Some(programs) => programs,
+            None => Programs::load(OBJECT, &self.maps, true)?,
+        };
+        Ok(self.bursts.insert(programs))
     }
 
-    /// The programs for many functions at once, where the kernel has such.
-    pub fn multi(&self) -> Option<&Multi> {
-        self.multi.as_ref()
-    }
-
-    /// A program of the allocator bursts.
+    /// Has each function probed by itself from the next bursts on, as kernels before 6.6 have it.
     ///
     /// # Errors
-    /// Where the object has no such program.
-    pub fn uprobe(&mut self, name: &str) -> Result<&mut UProbe, Error> {
-        let found = self.ebpf.program_mut(name).ok_or_else(|| Error::Load {
-            what: name.to_owned(),
-            why: "the object has no such program".to_owned(),
-        })?;
-        found.try_into().map_err(|e| Error::load(name, &e))
+    /// A kernel that does not take the programs.
+    pub fn keep_apart(&mut self) -> Result<(), Error> {
+        self.bursts = Some(Programs::load(OBJECT, &self.maps, false)?);
+        Ok(())
     }
 
     /// Stops watching a process.

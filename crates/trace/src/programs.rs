@@ -1,10 +1,10 @@
-//! The burst programs for kernels that put one program on many functions at once (Linux 6.6,
-//! `BPF_TRACE_UPROBE_MULTI`).
+//! The burst programs, loaded apart from the others: for links that put one program on many functions
+//! at once (Linux 6.6, `BPF_TRACE_UPROBE_MULTI`), elsewhere for probes that each have a cookie.
 //!
-//! To take a probe off, the kernel waits until nobody runs it any more, a tenth of a second. Probes of
-//! their own wait one after the other, so that the last of twenty is on for two seconds; those of one
-//! link go together, and wait once. The loader that Plumb uses cannot load a program for it, so the
-//! programs are loaded here, with the maps that are there already.
+//! To take a probe off, the kernel waits until nobody runs it any more, a tenth of a second. Those of one
+//! link go together, and wait once; probes of their own wait one after the other. The loader that Plumb
+//! uses cannot load a program for such links, so the programs are loaded here, with the maps that are
+//! there already.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -12,14 +12,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use aya::Ebpf;
 use aya::maps::Map;
 use aya_obj::Object;
-use aya_obj::btf::{Btf, BtfFeatures};
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type};
+use aya_obj::btf::Btf;
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_type};
 
 use crate::Error;
+use crate::keeper::{self, UPROBE_MULTI};
 
 /// The programs at functions' entries and returns, and where memory is given back.
 #[derive(Debug)]
-pub struct Multi {
+pub struct Programs {
+    together: bool,
     entry: OwnedFd,
     leave: OwnedFd,
     free: OwnedFd,
@@ -42,16 +44,16 @@ pub fn maps_of(ebpf: &Ebpf) -> io::Result<Vec<(String, OwnedFd)>> {
         .collect()
 }
 
-impl Multi {
-    /// Loads the programs.
+impl Programs {
+    /// Loads the programs: for links of many functions, where the kernel has such and they are wanted.
     ///
     /// # Errors
-    /// A kernel that does not know such links.
-    pub fn load(object: &[u8], maps: &[(String, OwnedFd)]) -> Result<Self, Error> {
+    /// A kernel that does not take them.
+    pub fn load(object: &[u8], maps: &[(String, OwnedFd)], many: bool) -> Result<Self, Error> {
         let mut object = Object::parse(object).map_err(|e| Error::load("object", &e))?;
-        // A kernel with such links knows all of BTF that this loader does.
-        let all = BtfFeatures::new(true, true, true, true, true, true, true, true);
-        let btf = object.fixup_and_sanitize_btf(&all).map_err(|e| Error::load("BTF", &e))?;
+        let known = aya::features().btf();
+        let btf = known.map(|known| object.fixup_and_sanitize_btf(known)).transpose();
+        let btf = btf.map_err(|e| Error::load("BTF", &e))?.flatten();
         let btf = btf.map(|btf| load_btf(&btf.to_bytes())).transpose();
         let btf = btf.map_err(|e| Error::load("BTF", &e))?;
         let kernel = Btf::from_sys_fs().map_err(|e| Error::load("the kernel's BTF", &e))?;
@@ -62,17 +64,28 @@ impl Multi {
         let text = object.functions.keys().map(|(section, _)| *section).collect();
         object.relocate_maps(maps, &text).map_err(|e| Error::load("maps", &e))?;
         object.relocate_calls(&text).map_err(|e| Error::load("calls", &e))?;
-        let load = |name: &str| {
-            load_program(&object, name, btf.as_ref().map(AsFd::as_fd))
-                .map_err(|e| Error::load(name, &e))
+        let btf = btf.as_ref().map(AsFd::as_fd);
+        let load = |name: &str, attach_type| {
+            let loaded = load_program(&object, name, btf, attach_type);
+            loaded.map_err(|e| Error::load(name, &e))
         };
+        // Kernels that do not know the type of link load such a program all the same.
+        let takes_many = |program: OwnedFd| keeper::takes_many(program.as_fd());
+        let together = many && load("asks", UPROBE_MULTI).is_ok_and(takes_many);
+        let load = |name: &str| load(name, if together { UPROBE_MULTI } else { 0 });
         Ok(Self {
+            together,
             entry: load("asks")?,
             leave: load("gives")?,
             free: load("frees")?,
             told_given: load("told_given")?,
             told_freed: load("told_freed")?,
         })
+    }
+
+    /// Whether one link has many functions.
+    pub fn together(&self) -> bool {
+        self.together
     }
 
     /// The program at functions' entries.
@@ -107,7 +120,12 @@ fn load_btf(bytes: &[u8]) -> io::Result<OwnedFd> {
     }
 }
 
-fn load_program(object: &Object, name: &str, btf: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+fn load_program(
+    object: &Object,
+    name: &str,
+    btf: Option<BorrowedFd<'_>>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
     let program = object.programs.get(name).ok_or(io::ErrorKind::NotFound)?;
     let function = object.functions.get(&program.function_key()).ok_or(io::ErrorKind::NotFound)?;
     let functions = function.func_info.func_info_bytes();
@@ -117,7 +135,7 @@ fn load_program(object: &Object, name: &str, btf: Option<BorrowedFd<'_>>) -> io:
         let mut attr: bpf_attr = std::mem::zeroed();
         let ask = &mut attr.__bindgen_anon_3;
         ask.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
-        ask.expected_attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
+        ask.expected_attach_type = attach_type;
         ask.insns = function.instructions.as_ptr() as u64;
         ask.insn_cnt = function.instructions.len() as u32;
         ask.license = program.license.as_ptr() as u64;

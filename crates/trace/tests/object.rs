@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use plumb_trace::events::{EVENT_BYTES, RECORD_MAX};
+use plumb_target::Process;
+use plumb_trace::burst::{Bursts, Of};
+use plumb_trace::events::{self, EVENT_BYTES, Kind, RECORD_MAX};
 use plumb_trace::probe::Probe;
 
 fn bpf() -> std::path::PathBuf {
@@ -44,16 +46,42 @@ fn layouts_are_those_of_the_header() {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// A kernel that refuses one of them leaves probes that go off one after the other, and says nothing.
+/// Fewer than fit into half the ring with a copy of the stack each.
+const CALLS: usize = 100;
+
+/// How many of our own allocations are told of while the probes are on.
+fn seen(probe: &mut Probe) -> usize {
+    const BYTES: usize = 54_321;
+    let own = Process::own();
+    probe.watch(own.pid(), 0, false).expect("we are watched");
+    let mut bursts = Bursts::new(&own, Of::Heap, probe).expect("our malloc is known");
+    bursts.on(probe).expect("the probes are on");
+    for _ in 0..CALLS {
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(BYTES)));
+    }
+    bursts.wait_off(probe);
+    let mut seen = 0;
+    probe.drain(usize::MAX, |record| {
+        let Some((event, _)) = events::parse(record) else { return };
+        seen += usize::from(event.kind == Kind::Alloc && event.args[0] >= BYTES as u64);
+    });
+    probe.forget(own.pid());
+    seen
+}
+
+/// A kernel that refuses links of many functions has probes that go off one after the other.
 #[test]
-fn the_programs_for_many_functions_load_where_the_kernel_has_such() {
+fn allocations_are_seen_by_probes_together_and_apart() {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel");
     let mut numbers = release.split('.').map_while(|n| n.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version < (6, 6) || !rustix::process::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         return;
     }
     let mut probe = Probe::attach().expect("the programs load");
-    probe.load_bursts().expect("these too");
-    assert!(probe.multi().is_some());
+    let together = probe.bursts().expect("these too").together();
+    assert!(together || version < (6, 10), "{version:?}");
+    assert!(seen(&mut probe) >= CALLS);
+    probe.keep_apart().expect("and these");
+    assert!(seen(&mut probe) >= CALLS);
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use plumb_target::Process;
+use plumb_trace::burst::{Bursts, Of};
 use plumb_trace::modules::Modules;
 use plumb_trace::probe::Probe;
 use plumb_trace::unwind::Space;
@@ -13,7 +14,7 @@ use super::{Check, State, rights};
 const AS_ROOT: &str = "run as root, or give the binary CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE";
 
 pub(super) fn checks(child: &Process) -> Vec<Check> {
-    vec![bpf(), btf(), tracepoints(), uprobes(), unwinding(child)]
+    vec![bpf(), btf(), tracepoints(), uprobes(child), unwinding(child)]
 }
 
 fn bpf() -> Check {
@@ -59,13 +60,30 @@ fn tracepoints() -> Check {
     }
 }
 
-fn uprobes() -> Check {
-    let check = Check::ok("uprobes", "probes on functions", "the kernel has uprobes");
-    if Path::new("/sys/bus/event_source/devices/uprobe/type").exists() {
-        return check;
+fn uprobes(child: &Process) -> Check {
+    let check = Check::ok("uprobes", "who holds what is on the heap, in `hunt`", "");
+    match probed(child) {
+        Ok(found) => Check { found: found.into(), ..check },
+        Err(error @ plumb_trace::Error::Permission(_)) => {
+            Check { found: error.to_string(), ..check }.but(State::Missing, AS_ROOT)
+        }
+        Err(error) => Check { found: error.to_string(), ..check }.but(
+            State::Limited,
+            "a kernel with CONFIG_UPROBE_EVENTS, 5.15 or later; `hunt` traces system calls without",
+        ),
     }
-    Check { found: "the kernel has no uprobe events".into(), ..check }
-        .but(State::Limited, "a kernel with CONFIG_UPROBE_EVENTS; syscalls are traced without")
+}
+
+/// Puts probes on a child's malloc and takes them off again.
+fn probed(child: &Process) -> Result<&'static str, plumb_trace::Error> {
+    let mut probe = Probe::attach()?;
+    let mut bursts = Bursts::new(child, Of::Heap, &mut probe)?;
+    bursts.on(&mut probe)?;
+    bursts.wait_off(&mut probe);
+    Ok(match probe.bursts()?.together() {
+        true => "probes on a child's malloc went on and off, together",
+        false => "probes on a child's malloc went on and off, one by one",
+    })
 }
 
 fn unwinding(child: &Process) -> Check {
