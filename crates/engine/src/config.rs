@@ -110,6 +110,11 @@ impl Config {
         self.heads / self.kv_heads
     }
 
+    /// Floats of the widest row that is normalised or gated.
+    pub(crate) fn widest(&self) -> usize {
+        self.width.max(self.ffn)
+    }
+
     /// Elements of all query heads.
     #[must_use]
     pub fn q_width(&self) -> usize {

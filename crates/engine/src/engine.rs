@@ -91,11 +91,12 @@ impl Engine {
         let shape = model.kv_shape(options.block_tokens, options.kv);
         let (_, block_bytes) = shape.layout().map_err(|error| Error::Options(error.to_string()))?;
         let tiles = options.max_batch_tokens.div_ceil(TileOf::tokens(config)) + options.max_seqs;
+        let scratch = || Own::new(Scratch::new(config.head_dim, config.widest()));
         Ok(Self {
             arena: Arena::new("engine-arena", plan.arena)?,
             team: Team::new(options.threads, &options.cpus)?,
             isa: options.kernels.map_or_else(Isa::choose, Ok)?,
-            own: (0..options.threads).map(|_| Own::new(Scratch::new(config.head_dim))).collect(),
+            own: (0..options.threads).map(|_| scratch()).collect(),
             rows: Vec::with_capacity(options.max_batch_tokens),
             logit_rows: Vec::with_capacity(options.max_logit_rows),
             tiles: Vec::with_capacity(tiles),
@@ -176,11 +177,12 @@ impl Engine {
     pub fn explain(&self) -> PlanReport {
         let nanos = |time: &AtomicU64| Duration::from_nanos(time.load(Ordering::Relaxed));
         let times: Vec<_> = self.times.iter().map(nanos).collect();
+        let config = self.model.config();
         PlanReport {
             ops: plan::ops(&self.plan, &self.model, &times, &self.asked, self.options.kv),
             buffers: plan::buffers(&self.plan),
             arena_bytes: self.plan.arena,
-            scratch_bytes: Scratch::bytes(self.model.config().head_dim),
+            scratch_bytes: Scratch::bytes(config.head_dim, config.widest()),
             weight_bytes: self.model.weight_bytes(),
             kernels: self.isa.name(),
             threads: self.options.threads,

@@ -1,7 +1,17 @@
 //! The exponential, vectorisable and the same on every machine.
 
-/// Adding it to a number below 2²² leaves the nearest integer in the low bits of the mantissa.
-const ROUND: f32 = 12_582_912.0;
+use super::wide::{ROUND, Wide};
+
+/// What 2ʳ is for |r| ≤ ½, from the highest power down.
+const TERMS: [f32; 7] = [
+    1.540_353e-4,
+    1.333_355_8e-3,
+    9.618_129e-3,
+    5.550_410_7e-2,
+    2.402_265e-1,
+    std::f32::consts::LN_2,
+    1.0,
+];
 
 /// 2ˣ to within 2 units in the last place for −126 ≤ x ≤ 127; beyond, the value at the bound.
 /// 2⁰ is exactly 1, which the online softmax relies on.
@@ -19,14 +29,27 @@ pub(crate) fn exp2_not_above_127(x: f32) -> f32 {
     let x = if x < -126.0 { -126.0 } else { x };
     let rounded = x + ROUND;
     let r = x - (rounded - ROUND);
-    let mut p = 1.540_353e-4f32;
-    p = p.mul_add(r, 1.333_355_8e-3);
-    p = p.mul_add(r, 9.618_129e-3);
-    p = p.mul_add(r, 5.550_410_7e-2);
-    p = p.mul_add(r, 2.402_265e-1);
-    p = p.mul_add(r, std::f32::consts::LN_2);
-    p = p.mul_add(r, 1.0);
+    let p = TERMS[1..].iter().fold(TERMS[0], |p, term| p.mul_add(r, *term));
     f32::from_bits(p.to_bits().wrapping_add(rounded.to_bits() << 23))
+}
+
+/// As [`exp2_not_above_127`], of each lane.
+///
+/// # Safety
+/// As [`Wide`].
+#[inline(always)]
+pub(crate) unsafe fn exp2_of_each<W: Wide>(x: W) -> W {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let x = W::all(-126.0).greater(x);
+        let rounded = x.add(W::all(ROUND));
+        let r = x.sub(rounded.sub(W::all(ROUND)));
+        let mut p = W::all(TERMS[0]);
+        for term in &TERMS[1..] {
+            p = p.mul_add(r, W::all(*term));
+        }
+        p.raise(rounded)
+    }
 }
 
 /// eˣ, as [`exp2`].

@@ -5,15 +5,16 @@ use super::level::versions;
 use crate::family::Gate;
 
 versions! {
-    /// `gate[i] = f(gate[i]) * up[i]`; both of one length.
-    pub(crate) fn gated(kind: Gate, gate: &mut [f32], up: &[f32]) = body
+    /// `out[i] = f(gate[i]) * up[i]`; all of one length.
+    pub(crate) fn gated(kind: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) = body
 }
 
 #[inline(always)]
-fn body(kind: Gate, gate: &mut [f32], up: &[f32]) {
+fn body(kind: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    let out = out.iter_mut().zip(gate.iter().zip(up));
     match kind {
-        Gate::Silu => gate.iter_mut().zip(up).for_each(|(g, u)| *g = silu(*g) * u),
-        Gate::Gelu => gate.iter_mut().zip(up).for_each(|(g, u)| *g = gelu(*g) * u),
+        Gate::Silu => out.for_each(|(out, (g, u))| *out = silu(*g) * u),
+        Gate::Gelu => out.for_each(|(out, (g, u))| *out = gelu(*g) * u),
     }
 }
 
@@ -41,8 +42,8 @@ mod tests {
         let ones = vec![1.0; xs.len()];
         for kind in [Gate::Silu, Gate::Gelu] {
             for level in Level::all() {
-                let mut out = xs.clone();
-                gated(level, kind, &mut out, &ones);
+                let mut out = vec![0.0; xs.len()];
+                gated(level, kind, &xs, &ones, &mut out);
                 for (&x, &got) in xs.iter().zip(&out) {
                     let x = f64::from(x);
                     let want = match kind {

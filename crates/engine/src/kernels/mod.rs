@@ -11,3 +11,4 @@ pub(crate) mod level;
 pub mod matmul;
 pub(crate) mod norm;
 pub(crate) mod rotate;
+pub(crate) mod wide;

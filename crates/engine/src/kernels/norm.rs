@@ -1,16 +1,14 @@
 //! RMS norms: Zhang and Sennrich (<https://arxiv.org/abs/1910.07467>).
 
 use super::level::versions;
+use super::wide::{LANES, Wide, wide_versions};
 
-/// Independent sums: element `i` goes into sum `i % LANES`, then they are added in pairs.
-const LANES: usize = 32;
-
-versions! {
+wide_versions! {
     /// `out = weight * x / sqrt(mean(x²) + eps)`; all of one length.
     pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) = norm
 }
 
-versions! {
+wide_versions! {
     /// As [`rms_norm`], in place.
     pub(crate) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) = norm_in_place
 }
@@ -20,30 +18,33 @@ versions! {
     pub(crate) fn add(x: &mut [f32], y: &[f32]) = add_body
 }
 
-versions! {
+wide_versions! {
     /// `x += weight * y / sqrt(mean(y²) + eps)`; all of one length.
     pub(crate) fn add_rms_norm(x: &mut [f32], y: &[f32], weight: &[f32], eps: f32) = add_norm
 }
 
 #[inline(always)]
-fn norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let scale = inverse_rms(x, eps);
+unsafe fn norm<W: Wide>(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    let scale = unsafe { inverse_rms::<W>(x, eps) };
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * scale * weight;
     }
 }
 
 #[inline(always)]
-fn norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
-    let scale = inverse_rms(x, eps);
+unsafe fn norm_in_place<W: Wide>(x: &mut [f32], weight: &[f32], eps: f32) {
+    // SAFETY: the caller's promise.
+    let scale = unsafe { inverse_rms::<W>(x, eps) };
     for (x, weight) in x.iter_mut().zip(weight) {
         *x = *x * scale * weight;
     }
 }
 
 #[inline(always)]
-fn add_norm(x: &mut [f32], y: &[f32], weight: &[f32], eps: f32) {
-    let scale = inverse_rms(y, eps);
+unsafe fn add_norm<W: Wide>(x: &mut [f32], y: &[f32], weight: &[f32], eps: f32) {
+    // SAFETY: the caller's promise.
+    let scale = unsafe { inverse_rms::<W>(y, eps) };
     for ((x, y), weight) in x.iter_mut().zip(y).zip(weight) {
         *x += y * scale * weight;
     }
@@ -56,32 +57,23 @@ fn add_body(x: &mut [f32], y: &[f32]) {
     }
 }
 
+/// In independent sums, twice as many as lanes: enough to hide the latency.
 #[inline(always)]
-fn inverse_rms(x: &[f32], eps: f32) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let whole = x.chunks_exact(LANES);
-    for (sum, x) in sums.iter_mut().zip(whole.remainder()) {
-        *sum = x * x;
-    }
-    for chunk in whole {
-        for lane in 0..LANES {
-            sums[lane] = chunk[lane].mul_add(chunk[lane], sums[lane]);
+unsafe fn inverse_rms<W: Wide>(x: &[f32], eps: f32) -> f32 {
+    let (pairs, rest) = x.as_chunks::<{ 2 * LANES }>();
+    let mut padded = [0.0; 2 * LANES];
+    padded[..rest.len()].copy_from_slice(rest);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [W::all(0.0); 2];
+        for pair in pairs.iter().chain([&padded]) {
+            for (sum, part) in sums.iter_mut().zip(pair.as_chunks().0) {
+                let part = W::load(part);
+                *sum = part.mul_add(part, *sum);
+            }
         }
+        1.0 / (sums[0].add(sums[1]).sum() / x.len() as f32 + eps).sqrt()
     }
-    1.0 / (in_pairs(sums) / x.len() as f32 + eps).sqrt()
-}
-
-/// The sum of all lanes, halves added until one is left.
-#[inline(always)]
-pub(crate) fn in_pairs<const N: usize>(mut sums: [f32; N]) -> f32 {
-    let mut half = N / 2;
-    while half > 0 {
-        for lane in 0..half {
-            sums[lane] += sums[lane + half];
-        }
-        half /= 2;
-    }
-    sums[0]
 }
 
 #[cfg(test)]

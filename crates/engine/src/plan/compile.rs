@@ -53,9 +53,9 @@ impl Compiler<'_> {
             let y = self.feed_forward(layer, rows, x, self.joins(y));
             residual = Some(self.joins(y));
         }
-        let (floats, quantised) = self.norm(rows, NormOf::Output, x, residual);
-        let head = model.weights().head;
-        self.multiply((rows, "head".into()), (floats, quantised), &[("logits", head)])[0]
+        let matrices = [("logits", model.weights().head)];
+        let input = self.norm(rows, NormOf::Output, x, residual, &matrices);
+        self.multiply((rows, "head".into()), input, &matrices)[0]
     }
 
     fn joins(&self, y: Floats) -> Residual {
@@ -71,9 +71,9 @@ impl Compiler<'_> {
     ) -> Floats {
         let weights = &self.model.weights().layers[layer];
         let rows = RowSet::Batch;
-        let (floats, quantised) = self.norm(rows, NormOf::Attention(layer), x, residual);
         let matrices = [("q", weights.q), ("k", weights.k), ("v", weights.v)];
-        let outs = self.multiply((rows, format!("{layer} q k v")), (floats, quantised), &matrices);
+        let input = self.norm(rows, NormOf::Attention(layer), x, residual, &matrices);
+        let outs = self.multiply((rows, format!("{layer} q k v")), input, &matrices);
         let (q, k, v) = (outs[0], outs[1], outs[2]);
         self.push(rows, Kind::Heads { layer, q, k, v, turns });
         let out = self.floats("attended", rows, q.width);
@@ -94,7 +94,8 @@ impl Compiler<'_> {
         let quantised = self.quantised(rows, attended.width);
         self.push(rows, Kind::Quantise { floats: attended, quantised });
         let output = self.model.weights().layers[layer].output;
-        self.multiply((rows, format!("{layer} o")), (attended, quantised), &[("y", output)])[0]
+        let input = (Some(attended), quantised);
+        self.multiply((rows, format!("{layer} o")), input, &[("y", output)])[0]
     }
 
     fn feed_forward(
@@ -105,14 +106,16 @@ impl Compiler<'_> {
         residual: Residual,
     ) -> Floats {
         let weights = &self.model.weights().layers[layer];
-        let (floats, quantised) = self.norm(rows, NormOf::Ffn(layer), x, Some(residual));
         let matrices = [("gate", weights.gate), ("up", weights.up)];
-        let outs =
-            self.multiply((rows, format!("{layer} gate up")), (floats, quantised), &matrices);
+        let input = self.norm(rows, NormOf::Ffn(layer), x, Some(residual), &matrices);
+        let outs = self.multiply((rows, format!("{layer} gate up")), input, &matrices);
         let (gate, up) = (outs[0], outs[1]);
         let quantised = self.quantised(rows, gate.width);
-        self.push(rows, Kind::Gate { gate, up, quantised });
-        self.multiply((rows, format!("{layer} down")), (gate, quantised), &[("y", weights.down)])[0]
+        let matrices = [("y", weights.down)];
+        let floats = self.read_floats(&matrices);
+        self.push(rows, Kind::Gate { gate, up, floats, quantised });
+        let input = (floats.then_some(gate), quantised);
+        self.multiply((rows, format!("{layer} down")), input, &matrices)[0]
     }
 
     fn norm(
@@ -121,17 +124,24 @@ impl Compiler<'_> {
         of: NormOf,
         x: Floats,
         residual: Option<Residual>,
-    ) -> (Floats, Quantised) {
-        let floats = self.floats("normalised", rows, x.width);
+        matrices: &[(&'static str, MatrixId)],
+    ) -> (Option<Floats>, Quantised) {
+        let floats = self.read_floats(matrices).then(|| self.floats("normalised", rows, x.width));
         let quantised = self.quantised(rows, x.width);
         self.push(rows, Kind::Norm { of, x, residual, floats, quantised });
         (floats, quantised)
     }
 
+    /// Whether one of the matrices is of floats, and reads such.
+    fn read_floats(&self, matrices: &[(&'static str, MatrixId)]) -> bool {
+        let weights = self.model.weights();
+        matrices.iter().any(|&(_, matrix)| weights.matrix(matrix).shape().is_float())
+    }
+
     fn multiply(
         &mut self,
         (rows, label): (RowSet, String),
-        (floats, quantised): (Floats, Quantised),
+        (floats, quantised): (Option<Floats>, Quantised),
         matrices: &[(&'static str, MatrixId)],
     ) -> Vec<Floats> {
         let mut products = Vec::new();
@@ -197,11 +207,11 @@ impl Kind {
                 if let Some(residual) = residual {
                     see(&mut residual.y.offset);
                 }
-                see(&mut floats.offset);
+                floats.iter_mut().for_each(|floats| see(&mut floats.offset));
                 see(&mut quantised.offset);
             }
             Self::Multiply { floats, quantised, products, .. } => {
-                see(&mut floats.offset);
+                floats.iter_mut().for_each(|floats| see(&mut floats.offset));
                 see(&mut quantised.offset);
                 products.iter_mut().for_each(|product| see(&mut product.out.offset));
             }
@@ -219,7 +229,7 @@ impl Kind {
                 see(&mut floats.offset);
                 see(&mut quantised.offset);
             }
-            Self::Gate { gate, up, quantised } => {
+            Self::Gate { gate, up, quantised, .. } => {
                 see(&mut gate.offset);
                 see(&mut up.offset);
                 see(&mut quantised.offset);

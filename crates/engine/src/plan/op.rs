@@ -58,10 +58,16 @@ pub(crate) enum Kind {
     Turns { full: Floats, windowed: Option<Floats> },
     /// `x = embedding[token]`, scaled.
     Embed { x: Floats, scale: f32 },
-    /// `x += residual`, then `floats = norm(x)` and the same quantised.
-    Norm { of: NormOf, x: Floats, residual: Option<Residual>, floats: Floats, quantised: Quantised },
+    /// `x += residual`, then `norm(x)` quantised, and as `floats` where a matrix reads those.
+    Norm {
+        of: NormOf,
+        x: Floats,
+        residual: Option<Residual>,
+        floats: Option<Floats>,
+        quantised: Quantised,
+    },
     /// Products of the same rows with several matrices.
-    Multiply { label: String, floats: Floats, quantised: Quantised, products: Vec<Product> },
+    Multiply { label: String, floats: Option<Floats>, quantised: Quantised, products: Vec<Product> },
     /// Biases, norms and rotation of q and k; k and v into the cache.
     Heads { layer: usize, q: Floats, k: Floats, v: Floats, turns: Floats },
     /// Attention of q over the cache.
@@ -70,8 +76,8 @@ pub(crate) enum Kind {
     Gather { from: [Floats; 2], to: [Floats; 2] },
     /// Quantises rows.
     Quantise { floats: Floats, quantised: Quantised },
-    /// `gate = f(gate) · up`, and the same quantised.
-    Gate { gate: Floats, up: Floats, quantised: Quantised },
+    /// `f(gate) · up` quantised, and in place of `gate` where a matrix reads `floats`.
+    Gate { gate: Floats, up: Floats, floats: bool, quantised: Quantised },
 }
 
 /// One operation of a plan.

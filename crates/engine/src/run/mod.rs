@@ -87,7 +87,9 @@ impl Step<'_> {
             Kind::Attend { layer, q, out } => self.attend(me, *layer, *q, *out),
             Kind::Gather { from, to } => self.gather(me, from, to),
             Kind::Quantise { floats, quantised } => self.quantise(me, rows, *floats, *quantised),
-            Kind::Gate { gate, up, quantised } => self.gate(me, rows, *gate, *up, *quantised),
+            Kind::Gate { gate, up, floats, quantised } => {
+                self.gate(me, rows, [*gate, *up], *floats, *quantised);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ impl Step<'_> {
         &self,
         me: &Member<'_>,
         rows: usize,
-        floats: Floats,
+        floats: Option<Floats>,
         quantised: Quantised,
         products: &[Product],
     ) {
@@ -34,7 +34,7 @@ impl Step<'_> {
                 let strips = part * size..((part + 1) * size).min(matrix.shape().strips());
                 // SAFETY: an earlier operation wrote the rows; each part has its own strips.
                 unsafe {
-                    let x = self.all(floats, rows);
+                    let x = floats.map_or(&[][..], |floats| self.all(floats, rows));
                     let out = self.arena.as_ptr().add(product.out.offset).cast();
                     matrix.multiply(self.isa, x, self.quantised_at(quantised), rows, out, strips);
                 }

@@ -52,7 +52,7 @@ impl Step<'_> {
         rows: usize,
         (of, residual): (NormOf, Option<Residual>),
         x: Floats,
-        floats: Floats,
+        floats: Option<Floats>,
         quantised: Quantised,
     ) {
         let (weight, residual_weight) = self.norm_weights(of);
@@ -68,7 +68,10 @@ impl Step<'_> {
                         _ => add(level, x, y),
                     }
                 }
-                let out = self.row(floats, row);
+                let out = match floats {
+                    Some(floats) => self.row(floats, row),
+                    None => &mut self.own(me).row[..x.len()],
+                };
                 rms_norm(level, x, weight, eps, out);
                 matrix::quantise(self.isa, out, row, rows, self.quantised_at(quantised));
             }
@@ -120,8 +123,8 @@ impl Step<'_> {
         &self,
         me: &Member<'_>,
         rows: usize,
-        gate: Floats,
-        up: Floats,
+        [gate, up]: [Floats; 2],
+        floats: bool,
         quantised: Quantised,
     ) {
         let kind = self.model.config().family.gate();
@@ -129,8 +132,12 @@ impl Step<'_> {
             // SAFETY: each part has its own rows.
             unsafe {
                 let (gate, up) = (self.row(gate, row), self.row(up, row));
-                gated(self.level, kind, gate, up);
-                matrix::quantise(self.isa, gate, row, rows, self.quantised_at(quantised));
+                let out = &mut self.own(me).row[..gate.len()];
+                gated(self.level, kind, gate, up, out);
+                matrix::quantise(self.isa, out, row, rows, self.quantised_at(quantised));
+                if floats {
+                    gate.copy_from_slice(out);
+                }
             }
         });
     }

@@ -5,14 +5,7 @@
 //! products in 32 bits allow: sums are exact, in any order, and that by bound, not by luck.
 
 use super::SECTION;
-use crate::kernels::level::versions;
-use crate::kernels::norm::in_pairs;
-
-/// Independent sums and maxima; all lengths are multiples of it.
-const LANES: usize = 16;
-
-/// Adding it to a number below 2²² leaves the nearest integer in the low bits of the mantissa.
-const ROUND: f32 = 12_582_912.0;
+use crate::kernels::wide::{LANES, ROUND, Wide, wide_versions};
 
 /// What is smaller than this is nothing: its inverse might not be finite.
 const NOTHING: f32 = 1e-30;
@@ -26,47 +19,65 @@ pub(crate) const fn total_left(greatest_right: i16) -> f32 {
     (i32::MAX / greatest_right as i32 - SECTION as i32) as f32
 }
 
-versions! {
+wide_versions! {
     /// `to[i] = from[i] / factor`, to the nearest integer, the greatest of them `greatest`. Where one
     /// is no number, the factor is none either: a poisoned row must show.
     pub(crate) fn narrow(from: &[f32], greatest: i16, to: &mut [i16], factor: &mut f32) = right
 }
 
-versions! {
+wide_versions! {
     /// The same for the left side of products, by sections that add up to `total` at most.
     pub(crate) fn narrow_left(from: &[f32], total: f32, to: &mut [i16], factor: &mut f32) = left
 }
 
 #[inline(always)]
-fn right(from: &[f32], greatest: i16, to: &mut [i16], factor: &mut f32) {
-    let mut most = [0; LANES];
-    from.as_chunks().0.iter().for_each(|part| raise(&mut most, part));
-    let most = greatest_of(most);
-    *factor = most / f32::from(greatest);
-    let inverse = if most > NOTHING { f32::from(greatest) / most } else { 0.0 };
-    round(from, inverse, to);
-}
-
-#[inline(always)]
-fn left(from: &[f32], total: f32, to: &mut [i16], factor: &mut f32) {
-    *factor = factor_left(from, total);
-    round(from, inverse(*factor), to);
-}
-
-#[inline(always)]
-pub(super) fn factor_left(from: &[f32], total: f32) -> f32 {
-    let (mut most, mut greatest_sum) = ([0; LANES], 0.0);
-    for section in from.chunks(SECTION) {
-        let mut sums = [0.0; LANES];
-        for part in section.as_chunks().0 {
-            raise(&mut most, part);
-            part.iter().zip(&mut sums).for_each(|(x, sum)| *sum += x.abs());
+unsafe fn right<W: Wide>(from: &[f32], greatest: i16, to: &mut [i16], factor: &mut f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut most = W::all(0.0);
+        for part in parts(from) {
+            most = most.greater_bits(W::load(part).abs());
         }
-        let sum = in_pairs(sums);
-        greatest_sum = if sum > greatest_sum { sum } else { greatest_sum };
+        let most = most.greatest_bits();
+        *factor = most / f32::from(greatest);
+        let inverse = if most > NOTHING { f32::from(greatest) / most } else { 0.0 };
+        round_all::<W>(from, inverse, to);
     }
-    let (by_sum, by_greatest) = (greatest_sum / total, greatest_of(most) / GREATEST_LEFT);
-    if by_sum > by_greatest { by_sum } else { by_greatest }
+}
+
+#[inline(always)]
+unsafe fn left<W: Wide>(from: &[f32], total: f32, to: &mut [i16], factor: &mut f32) {
+    *factor = 0.0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        for section in parts(from).chunks(SECTION / LANES) {
+            let mut loaded = [W::all(0.0); SECTION / LANES];
+            loaded.iter_mut().zip(section).for_each(|(to, part)| *to = W::load(part));
+            let of_section = factor_of_section(&loaded, total);
+            // By their bits, so that what is no number stays.
+            *factor = f32::from_bits(factor.to_bits().max(of_section.to_bits()));
+        }
+        round_all::<W>(from, inverse(*factor), to);
+    }
+}
+
+/// The factor on the left of a section alone.
+///
+/// # Safety
+/// As [`Wide`].
+#[inline(always)]
+pub(super) unsafe fn factor_of_section<W: Wide>(parts: &[W; SECTION / LANES], total: f32) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (mut most, mut sum) = (W::all(0.0), W::all(0.0));
+        for part in parts {
+            let part = part.abs();
+            most = most.greater_bits(part);
+            sum = sum.add(part);
+        }
+        let (by_sum, by_greatest) = (sum.sum() / total, most.greatest_bits() / GREATEST_LEFT);
+        if by_sum > by_greatest { by_sum } else { by_greatest }
+    }
 }
 
 #[inline(always)]
@@ -74,29 +85,30 @@ pub(super) fn inverse(factor: f32) -> f32 {
     if factor > NOTHING { 1.0 / factor } else { 0.0 }
 }
 
-/// Maxima of magnitudes, by their bits, among which what is no number is the greatest.
+/// The nearest integers in the low bits.
+///
+/// # Safety
+/// As [`Wide`].
 #[inline(always)]
-fn raise(most: &mut [u32; LANES], part: &[f32; LANES]) {
-    part.iter().zip(most).for_each(|(x, most)| *most = x.abs().to_bits().max(*most));
+pub(super) unsafe fn round<W: Wide>(x: W, inverse: W) -> W {
+    // SAFETY: the caller's promise.
+    unsafe { x.mul(inverse).add(W::all(ROUND)) }
 }
 
 #[inline(always)]
-fn greatest_of(mut most: [u32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            most[lane] = most[lane].max(most[lane + half]);
-        }
-        half /= 2;
+unsafe fn round_all<W: Wide>(from: &[f32], inverse: f32, to: &mut [i16]) {
+    for (part, to) in parts(from).iter().zip(to.as_chunks_mut().0) {
+        // SAFETY: the caller's promise.
+        unsafe { round(W::load(part), W::all(inverse)).store_words(to) };
     }
-    f32::from_bits(most[0])
 }
 
+/// All lengths are multiples of a vector's.
 #[inline(always)]
-pub(super) fn round(from: &[f32], inverse: f32, to: &mut [i16]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = (from * inverse + ROUND).to_bits() as i16;
-    }
+fn parts(from: &[f32]) -> &[[f32; LANES]] {
+    let (parts, rest) = from.as_chunks();
+    debug_assert!(rest.is_empty());
+    parts
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! A thread's own memory for tiles.
+//! A thread's own memory: for tiles, and for a row that nobody reads but to quantise it.
 
 use super::product::Pair;
 use super::softmax::Seen;
 use super::{CHUNK, TILE_ROWS};
 
-/// Room for the largest tile.
+/// Room for the largest tile and the widest row.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     /// Queries `[row][head_dim]` in integers, and a factor a row.
@@ -21,10 +21,12 @@ pub(crate) struct Scratch {
     /// Of each row in a chunk: the places that it sees, and what its output is corrected by.
     pub(super) visible: Vec<(usize, usize)>,
     pub(super) corrections: Vec<f32>,
+    /// A row of any width.
+    pub(crate) row: Vec<f32>,
 }
 
 impl Scratch {
-    pub(crate) fn new(head_dim: usize) -> Self {
+    pub(crate) fn new(head_dim: usize, widest: usize) -> Self {
         Self {
             queries: vec![[0; 2]; TILE_ROWS * head_dim / 2],
             query_factors: vec![0.0; TILE_ROWS],
@@ -35,15 +37,17 @@ impl Scratch {
             seen: vec![Seen::NOTHING; TILE_ROWS],
             visible: vec![(0, 0); TILE_ROWS],
             corrections: vec![0.0; TILE_ROWS],
+            row: vec![0.0; widest],
         }
     }
 
     /// Bytes of one such scratch.
-    pub(crate) fn bytes(head_dim: usize) -> usize {
-        TILE_ROWS
-            * (size_of::<f32>() * (CHUNK + head_dim + 3)
-                + size_of::<i16>() * (CHUNK + head_dim)
-                + size_of::<(usize, usize)>()
-                + size_of::<Seen>())
+    pub(crate) fn bytes(head_dim: usize, widest: usize) -> usize {
+        widest * size_of::<f32>()
+            + TILE_ROWS
+                * (size_of::<f32>() * (CHUNK + head_dim + 3)
+                    + size_of::<i16>() * (CHUNK + head_dim)
+                    + size_of::<(usize, usize)>()
+                    + size_of::<Seen>())
     }
 }

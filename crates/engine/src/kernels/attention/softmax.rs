@@ -1,13 +1,13 @@
 //! One chunk's step of the online softmax: from sums of products to weights in integers.
 
 use super::CHUNK;
-use super::narrow::{factor_left, inverse, round};
-use crate::kernels::exp::exp2_not_above_127;
+use super::narrow::{factor_of_section, inverse, round};
+use crate::kernels::exp::exp2_of_each;
 use crate::kernels::level::versions;
-use crate::kernels::norm::in_pairs;
+use crate::kernels::wide::{LANES, Wide, wide_versions};
 
-/// Independent sums of the weights.
-const LANES: usize = 16;
+/// A row of a chunk in vectors.
+const PARTS: usize = CHUNK / LANES;
 
 /// What a row has seen: the greatest score and the sum of `2^(score - greatest)`.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +42,7 @@ pub(crate) struct Rows<'a> {
     pub(crate) weight_factors: &'a mut [f32],
 }
 
-versions! {
+wide_versions! {
     /// Turns scores (in powers of two) into weights, zero outside what is visible, whose integers add
     /// up to `total` at most.
     pub(crate) fn weigh(rows: Rows<'_>, factors: &Factors, total: f32) = body
@@ -56,77 +56,106 @@ versions! {
 /// In passes over all rows: within one row each step waits for the one before, and rows do not wait
 /// for one another.
 #[inline(always)]
-fn body(rows: Rows<'_>, factors: &Factors, total: f32) {
+unsafe fn body<W: Wide>(rows: Rows<'_>, factors: &Factors, total: f32) {
     let Rows { scores, visible, seen, corrections, weights, weight_factors } = rows;
-    let places = visible.iter().copied();
-    for (row, (scores, visible)) in scores.iter_mut().zip(places.clone()).enumerate() {
-        if visible.0 >= visible.1 {
-            corrections[row] = 1.0;
-            continue;
+    let rows = scores.len();
+    let (visible, seen, corrections) =
+        (&visible[..rows], &mut seen[..rows], &mut corrections[..rows]);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let keys = load::<W>(&factors.keys);
+        for (row, scores) in scores.iter_mut().enumerate() {
+            let places = places(visible[row]);
+            if places == 0 {
+                corrections[row] = 0.0;
+                continue;
+            }
+            let before = seen[row].greatest;
+            let mut greatest = W::all(before);
+            let parts = load::<W>(scores);
+            for (part, to) in scores.as_chunks_mut().0.iter_mut().enumerate() {
+                let mut score = parts[part].mul(keys[part]);
+                // Scores outside may be anything, of keys that do not exist yet too.
+                if places != u64::MAX {
+                    score = score.keep(of_part(places, part), W::all(f32::NEG_INFINITY));
+                }
+                greatest = score.greater(greatest);
+                score.store(to);
+            }
+            let greatest = greatest.greatest();
+            seen[row].greatest = greatest;
+            corrections[row] = before - greatest;
         }
-        scores.iter_mut().zip(&factors.keys).for_each(|(score, factor)| *score *= factor);
-        // Scores outside may be anything, of keys that do not exist yet too.
-        set_outside(scores, visible, f32::NEG_INFINITY);
-        let before = std::mem::replace(&mut seen[row].greatest, 0.0);
-        let greatest = greatest_of(scores, before);
-        seen[row].greatest = greatest;
-        corrections[row] = exp2_not_above_127(before - greatest);
-    }
-    for (row, (scores, visible)) in scores.iter_mut().zip(places).enumerate() {
-        if visible.0 >= visible.1 {
-            *scores = [0.0; CHUNK];
-            weight_factors[row] = 0.0;
-            continue;
-        }
-        let Seen { greatest, sum } = &mut seen[row];
-        scores.iter_mut().for_each(|score| *score = exp2_not_above_127(*score - *greatest));
-        set_outside(scores, visible, 0.0);
-        let mut sums = [0.0f32; LANES];
-        for part in scores.as_chunks::<LANES>().0 {
-            for lane in 0..LANES {
-                sums[lane] += part[lane];
+        exp2_of_all::<W>(corrections);
+        let values = load::<W>(&factors.values);
+        let to = weights.iter_mut().zip(weight_factors);
+        for (row, (scores, (weights, factor))) in scores.iter().zip(to).enumerate() {
+            let places = places(visible[row]);
+            if places == 0 {
+                (*weights, *factor) = ([0; CHUNK], 0.0);
+                continue;
+            }
+            let Seen { greatest, sum } = &mut seen[row];
+            let mut parts = load::<W>(scores);
+            let mut sums = W::all(0.0);
+            for (i, part) in parts.iter_mut().enumerate() {
+                let weight = exp2_of_each(part.sub(W::all(*greatest)));
+                let weight = within(weight, places, i);
+                sums = sums.add(weight);
+                // Nor must a factor that others see decide anything.
+                *part = within(weight.mul(values[i]), places, i);
+            }
+            *sum = sum.mul_add(corrections[row], sums.sum());
+            *factor = factor_of_section(&parts, total);
+            let inverse = W::all(inverse(*factor));
+            for (part, to) in parts.into_iter().zip(weights.as_chunks_mut().0) {
+                round(part, inverse).store_words(to);
             }
         }
-        *sum = sum.mul_add(corrections[row], in_pairs(sums));
-        scores.iter_mut().zip(&factors.values).for_each(|(weight, factor)| *weight *= factor);
-        // Nor must a factor that others see decide anything.
-        set_outside(scores, visible, 0.0);
-        weight_factors[row] = factor_left(scores, total);
-    }
-    for ((scores, weights), factor) in scores.iter().zip(weights).zip(weight_factors) {
-        round(scores, inverse(*factor), weights);
     }
 }
 
-/// The greatest score, or `before` if that is greater. Which of two equals is taken makes no
-/// difference, so that any order will do.
 #[inline(always)]
-fn greatest_of(scores: &[f32; CHUNK], before: f32) -> f32 {
-    let mut greatest = [before; LANES];
-    for part in scores.as_chunks::<LANES>().0 {
-        for lane in 0..LANES {
-            greatest[lane] = if part[lane] > greatest[lane] { part[lane] } else { greatest[lane] };
-        }
+unsafe fn load<W: Wide>(row: &[f32; CHUNK]) -> [W; PARTS] {
+    // SAFETY: the caller's promise.
+    std::array::from_fn(|part| unsafe { W::load(&row.as_chunks().0[part]) })
+}
+
+/// A bit for each place that a row sees.
+#[inline(always)]
+fn places((start, end): (usize, usize)) -> u64 {
+    match end.saturating_sub(start) {
+        0 => 0,
+        len => u64::MAX >> (CHUNK - len) << start,
     }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            let other = greatest[lane + half];
-            greatest[lane] = if other > greatest[lane] { other } else { greatest[lane] };
-        }
-        half /= 2;
-    }
-    greatest[0]
 }
 
 #[inline(always)]
-fn set_outside(scores: &mut [f32; CHUNK], (start, end): (usize, usize), value: f32) {
-    if end - start == CHUNK {
-        return;
+fn of_part(places: u64, part: usize) -> u16 {
+    (places >> (part * LANES)) as u16
+}
+
+/// Zero outside of `places`.
+#[inline(always)]
+unsafe fn within<W: Wide>(weight: W, places: u64, part: usize) -> W {
+    if places == u64::MAX {
+        return weight;
     }
-    for (place, score) in scores.iter_mut().enumerate() {
-        *score = if (start..end).contains(&place) { *score } else { value };
+    // SAFETY: the caller's promise.
+    unsafe { weight.keep(of_part(places, part), W::all(0.0)) }
+}
+
+/// 2ˣ of each, none above 0.
+#[inline(always)]
+unsafe fn exp2_of_all<W: Wide>(xs: &mut [f32]) {
+    let (whole, rest) = xs.as_chunks_mut();
+    let mut padded = [0.0; LANES];
+    padded[..rest.len()].copy_from_slice(rest);
+    for xs in whole.iter_mut().chain([&mut padded]) {
+        // SAFETY: the caller's promise.
+        unsafe { exp2_of_each(W::load(xs)).store(xs) };
     }
+    rest.copy_from_slice(&padded[..rest.len()]);
 }
 
 #[inline(always)]

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 /// Rows in a full panel: a multiple of what any kernel takes at a time.
-pub(crate) const PANEL: usize = 16;
+pub(crate) const PANEL: usize = 24;
 
 /// Blocks whose largest magnitude is below this count as zero: their scale's inverse would overflow.
 pub(crate) const TINY: f32 = 1e-30;
@@ -113,7 +113,9 @@ impl<'a> Activations<'a> {
             match isa.0 {
                 Set::Portable => super::portable::quantize(x, first, step),
                 #[cfg(target_arch = "x86_64")]
-                Set::Avx2 | Set::Avx512 => super::avx2::quantize(x, first, step),
+                Set::Avx2 => super::avx2::quantize(x, first, step),
+                #[cfg(target_arch = "x86_64")]
+                Set::Avx512 => super::avx512::quantize(x, first, step),
             }
         }
     }

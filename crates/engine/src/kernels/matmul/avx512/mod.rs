@@ -5,6 +5,9 @@
 mod blocks;
 mod codes;
 mod floats;
+mod quantize;
+
+pub(super) use quantize::quantize;
 
 use super::format::{Format, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 use super::job::{BlockKernel, FloatKernel};
@@ -33,7 +36,8 @@ fn blocks_of<F: Format>(rows: usize) -> (usize, BlockKernel) {
         5 => (5, blocks::kernel::<F, 5>),
         6 => (6, blocks::kernel::<F, 6>),
         7 => (7, blocks::kernel::<F, 7>),
-        _ => (8, blocks::kernel::<F, 8>),
+        8..12 => (8, blocks::kernel::<F, 8>),
+        _ => (12, blocks::kernel::<F, 12>),
     }
 }
 
