@@ -35,6 +35,8 @@ const HEADER: u64 = 4;
 const AT_END: u8 = 5;
 const GROUP: u8 = 6;
 const LATER: u8 = 7;
+/// A group that changes under the walk is read again.
+const TRIES: usize = 3;
 /// So much may be about to be given or freed while it is read, or 1 %.
 const UNSETTLED: u64 = 64 << 10;
 
@@ -52,6 +54,8 @@ pub struct Heap {
 /// A group of slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Group {
+    /// Where its record is.
+    record: u64,
     start: u64,
     /// Of its own mapping; 0 within a slot.
     bytes: u64,
@@ -114,7 +118,7 @@ fn follow(
         let groups =
             records.zip((page + 24..).step_by(RECORD_WORDS * 8)).filter_map(|(words, at)| {
                 // A group begins with the address of its record.
-                group(words).filter(|group| memory.u64_at(group.start) == Some(at))
+                group(words, at).filter(|group| memory.u64_at(group.start) == Some(at))
             });
         found.all.extend(groups);
         found.records.push(page..page + PAGE);
@@ -131,7 +135,7 @@ fn follow(
 
 /// A record: previous, next, memory, masks of free slots; then the last slot's index in 5 bits, a flag,
 /// the class in 6 bits, and the group's pages.
-fn group(words: &[u64]) -> Option<Group> {
+fn group(words: &[u64], record: u64) -> Option<Group> {
     let (start, masks, class, pages) = (words[2], words[3], words[4] >> 6 & 63, words[4] >> 12);
     let bytes = pages.checked_mul(PAGE).filter(|&bytes| bytes < 1 << 46)?;
     let slots = (words[4] & 31) + 1;
@@ -146,6 +150,7 @@ fn group(words: &[u64]) -> Option<Group> {
     let free = masks as u32 | (masks >> 32) as u32;
     let every = u32::MAX >> (32 - slots);
     (sound && known && free & !every == 0).then_some(Group {
+        record,
         start,
         bytes,
         stride,
@@ -175,14 +180,17 @@ impl Heap {
             let Some((_, in_use)) = within.filter(|(start, _)| self.holds(**start, group)) else {
                 continue;
             };
-            let memory = Cached::new(memory);
-            for slot in (0..group.slots).filter(|slot| group.live >> slot & 1 == 1) {
-                match live_slot(&memory, group, slot) {
-                    Some(range) => *in_use += residency.bytes_in(&range),
-                    None => unsettled += group.stride,
+            let mut tally = group.tally(memory, residency);
+            for _ in 1..TRIES {
+                if tally.1 == 0 {
+                    break;
                 }
+                let again = group.tally(memory, residency);
+                tally = if again.1 < tally.1 { again } else { tally };
             }
-            sum += *in_use;
+            *in_use += tally.0;
+            unsettled += tally.1;
+            sum += tally.0;
         }
         // A group within another's free slot, or two in one.
         let fits = |(live, group): (&u64, &Range)| *live <= residency.bytes_in(group);
@@ -194,6 +202,24 @@ impl Heap {
         let index = self.groups.partition_point(|whole| whole.start < start);
         self.groups.get(index).is_some_and(|whole| {
             whole.start == start && group.start + UNIT + group.slots * group.stride <= whole.end
+        })
+    }
+}
+
+impl Group {
+    /// What is live of it by now, and in how many bytes of slots that contradict its record.
+    fn tally(&self, memory: &impl ReadMemory, residency: &Residency) -> (u64, u64) {
+        let record = memory.words_at(self.record, RECORD_WORDS);
+        let now = record.and_then(|words| group(&words, self.record));
+        // It was given back, or is another one.
+        let Some(now) = now.filter(|now| now.start == self.start && now.bytes == self.bytes) else {
+            return (0, 0);
+        };
+        let memory = Cached::new(memory);
+        let live = (0..now.slots).filter(|slot| now.live >> slot & 1 == 1);
+        live.fold((0, 0), |(live, unsettled), slot| match live_slot(&memory, &now, slot) {
+            Some(range) => (live + residency.bytes_in(&range), unsettled),
+            None => (live, unsettled + now.stride),
         })
     }
 }
