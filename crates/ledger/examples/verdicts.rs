@@ -62,7 +62,7 @@ fn looks(random: &mut Random) -> Looks {
 
 type Make = fn(&mut Random) -> (Shape, Noise);
 
-const LOOK_ALIKES: [(&str, f64, Make); 13] = [
+const LOOK_ALIKES: [(&str, f64, Make); 15] = [
     ("flat", 400.0, |r| (Shape::Flat, noise(r, 40.0))),
     ("queue or working set that wanders", 600.0, |r| {
         (Shape::Wander(r.within(5.0, 60.0), r.within(2.0, 120.0)), noise(r, 1.0))
@@ -87,6 +87,14 @@ const LOOK_ALIKES: [(&str, f64, Make); 13] = [
     }),
     ("logarithm", 600.0, |r| {
         (Shape::Logarithm(r.within(5.0, 100.0), r.within(1.0, 15.0)), noise(r, 1.0))
+    }),
+    ("cache of 10-60 large items, filled in 30-90 s", 300.0, |r| {
+        let places = r.within(10.0, 60.0).floor();
+        (Shape::Cache(places, r.within(1.0, 8.0), r.within(10.0, 30.0) / places), noise(r, 0.5))
+    }),
+    ("cache of 10-60 large items, filled in 90-180 s", 500.0, |r| {
+        let places = r.within(10.0, 60.0).floor();
+        (Shape::Cache(places, r.within(1.0, 8.0), r.within(30.0, 60.0) / places), noise(r, 0.5))
     }),
     ("one step", 200.0, |r| {
         (Shape::Step(r.within(5.0, 500.0), r.within(5.0, 190.0)), noise(r, 4.0))

@@ -1,5 +1,6 @@
 //! How a series climbed: what it kept of each gain, how long it stood still, after how long it fell.
 
+use super::window::deepest;
 use crate::series::Point;
 
 /// What of a window's growth was kept to its end, step by step.
@@ -17,6 +18,9 @@ pub(crate) struct Climb {
     pub gap: f64,
     /// The time since the last step.
     pub since: f64,
+    /// By how much of it all, by chance, more may have been kept early than late: of steps whose sizes and
+    /// times are random. 0 of regular ones.
+    pub chance: f64,
     /// What was kept late as a share of what was kept early, start aside.
     pub late_to_early: f64,
     /// The rate from step to step, late as a share of early, start aside. Of a few steps this is surer
@@ -26,6 +30,15 @@ pub(crate) struct Climb {
 
 /// Looks so many seconds apart are as a watch makes them that nothing keeps from looking.
 const ORDINARY: f64 = 4.0;
+/// Steps smaller than this share of the largest are not counted when it is asked whether they are random;
+/// fewer do not tell, nor are those random that vary less (exponential times and sizes have 2).
+const LEAST_STEP: f64 = 0.05;
+const FEW: usize = 12;
+const RANDOM: f64 = 1.25;
+/// Between them it stands: it gains less from look to look than this share of the mean.
+const STANDS: f64 = 0.1;
+/// They are larger than what falls back this many times.
+const OVER_NOISE: f64 = 3.0;
 /// Steps smaller than this share of the whole are no steps.
 const SHARE: f64 = 0.05;
 
@@ -68,10 +81,42 @@ impl Climb {
             pause,
             gap,
             since: last.time_s - at.time_s,
+            chance: chance(&floor, deepest(points)),
             late_to_early: if early > 0.0 { late / early } else { f64::INFINITY },
             tempo: tempo(&steps, last.time_s, seconds / floor.len() as f64),
         })
     }
+}
+
+/// The deviation of what random steps add up to, as a share of it: of `n` steps each part of their times
+/// and of their sizes that is chance makes one n-th. What comes regularly is none of it, nor what fills
+/// up: there at most the times vary.
+fn chance(floor: &[Point], fell: f64) -> f64 {
+    // What is gained while nobody looks is no step.
+    let looks = || floor.windows(2).filter(|p| p[1].time_s - p[0].time_s <= ORDINARY);
+    let gains = || looks().map(|p| (p[1].time_s, p[1].bytes - p[0].bytes));
+    let least = LEAST_STEP * gains().map(|(_, gain)| gain).fold(0.0, f64::max);
+    let steps: Vec<(f64, f64)> = gains().filter(|(_, gain)| *gain > least).collect();
+    let apart: Vec<f64> = steps.windows(2).map(|s| s[1].0 - s[0].0).collect();
+    let sizes: Vec<f64> = steps.iter().map(|(_, gain)| *gain).collect();
+    let random = variation(&sizes) + variation(&apart);
+    // Under noise the floor of a curve rises in random steps, too, and in looks that come at random times.
+    let mean = sizes.iter().sum::<f64>() / sizes.len() as f64;
+    let gained: f64 = sizes.iter().sum();
+    let stood = gains().filter(|(_, gain)| *gain < STANDS * gained / floor.len() as f64).count();
+    let noise = mean < OVER_NOISE * fell || stood < floor.len() / 3;
+    if steps.len() < FEW || random < RANDOM || noise {
+        0.0
+    } else {
+        (random / steps.len() as f64).sqrt()
+    }
+}
+
+/// The square of the coefficient of variation, from each to the next: what changes slowly does not vary.
+fn variation(values: &[f64]) -> f64 {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let squares = values.windows(2).map(|v| (v[1] - v[0]).powi(2)).sum::<f64>();
+    squares / (2.0 * (values.len() as f64 - 1.0)) / mean.powi(2)
 }
 
 /// What was gained between two looks. Of looks that come rarely each sees much: an even rate's share of

@@ -25,6 +25,8 @@ const LARGEST_STEP: f64 = 0.22;
 /// Of steps larger than this share, how many lie in a time is chance: their tempo tells, which must
 /// not have slowed down to so little.
 const COUNTED_STEP: f64 = 0.05;
+/// So many deviations are chance.
+const CHANCES: f64 = 1.6;
 const STEADY_TEMPO: [f64; 2] = [0.85, 0.65];
 /// Looks that are further apart, in seconds, tell no steps.
 const RARE: f64 = 4.0;
@@ -66,7 +68,7 @@ fn leaks(series: &Series, seconds: f64, when: When) -> bool {
     // A walk without drift rises to twelve times its deepest fall once in e^12 tries: whatever the
     // noise, such a climb is none of its making, and need not be straight.
     let rises = match climb.kept > CLEAR * window.deepest {
-        true if climbs(&climb, slowing) && !slows(series, &climb) => true,
+        true if climbs(&climb, slowing, when) && !slows(series, &climb, when) => true,
         // Between looks that come rarely no step is seen: what lies on a line all the same is even.
         true => points.len() as f64 * RARE < seconds && rises_under_noise(&window, &climb),
         // Chance passes quickly.
@@ -74,15 +76,15 @@ fn leaks(series: &Series, seconds: f64, when: When) -> bool {
             rises_under_noise(&window, &climb) && (when == When::Ending || rose_before(points))
         }
     };
-    rises && !decayed(series, seconds) && !may_fall(series, &window)
+    rises && !decayed(series, seconds, when) && !may_fall(series, &window)
 }
 
-fn climbs(climb: &Climb, slowing: f64) -> bool {
+fn climbs(climb: &Climb, slowing: f64, when: When) -> bool {
     let step = climb.step / climb.kept;
     step <= LARGEST_STEP
         && climb.pause <= LONGEST_PAUSE * climb.seconds
-        && climb.late_to_early >= slowest(slowing, step)
-        && (step < COUNTED_STEP || is_steady(climb))
+        && climb.late_to_early >= slowest(slowing, step).min(by_chance(climb, when))
+        && (step < COUNTED_STEP || is_steady(climb, when))
         && climb.since <= 1.5 * climb.gap + 1.0
 }
 
@@ -118,27 +120,38 @@ fn rises_under_noise(window: &Window, climb: &Climb) -> bool {
 }
 
 /// Whether a longer time shows growth that slows down: late in a logarithm, each minute is a line.
-fn decayed(series: &Series, seconds: f64) -> bool {
+fn decayed(series: &Series, seconds: f64, when: When) -> bool {
     let span = series.span();
     let longer = std::iter::successors(Some(LONGER * seconds), |s| Some(LONGER * s));
     let whole = std::iter::once(span).filter(|s| *s > 1.1 * seconds);
     longer.take_while(|s| *s < span).chain(whole).any(|seconds| {
-        Window::new(series.last(seconds)).is_some_and(|window| {
-            window.standing_bins() <= 2
-                && window.late_to_early() < slowest(SLOWING, window.jump / window.rise)
+        let points = series.last(seconds);
+        let random = Climb::new(points).map_or(1.0, |climb| by_chance(&climb, when));
+        Window::new(points).is_some_and(|window| {
+            let slowest = slowest(SLOWING, window.jump / window.rise);
+            window.standing_bins() <= 2 && window.late_to_early() < slowest.min(random)
         })
     })
 }
 
-fn is_steady(climb: &Climb) -> bool {
-    climb.tempo[0] >= STEADY_TEMPO[0] && climb.tempo[1] >= STEADY_TEMPO[1]
+fn is_steady(climb: &Climb, when: When) -> bool {
+    let [tempo, least] = climb.tempo;
+    let random = when == When::Ending && climb.chance > 0.0 && tempo >= by_chance(climb, when);
+    random || (tempo >= STEADY_TEMPO[0] && least >= STEADY_TEMPO[1])
+}
+
+/// How slow, compared with its early part, the late part of growth in random steps may be by chance. While
+/// there is time to see more of them, more are waited for.
+fn by_chance(climb: &Climb, when: When) -> f64 {
+    let off = if when == When::Ending { CHANCES * climb.chance } else { 0.0 };
+    if off > 0.0 { ((1.0 - off) / (1.0 + off)).max(0.0) } else { 1.0 }
 }
 
 /// Whether the time before shows that a few steps come ever later: within the window, looks a second
 /// apart hide it.
-fn slows(series: &Series, climb: &Climb) -> bool {
+fn slows(series: &Series, climb: &Climb, when: When) -> bool {
     climb.step >= COUNTED_STEP * climb.kept
-        && Climb::new(series.last(FAR * climb.seconds)).is_some_and(|c| !is_steady(&c))
+        && Climb::new(series.last(FAR * climb.seconds)).is_some_and(|c| !is_steady(&c, when))
 }
 
 /// Whether a fall as deep as half of this rise may come again: too few lie in the window to know

@@ -62,6 +62,8 @@ pub enum Shape {
     WarmUp(f64, f64),
     /// Size and slowness of a logarithm.
     Logarithm(f64, f64),
+    /// Places of a cache for items of this mean size, one of which is used each so many seconds.
+    Cache(f64, f64, f64),
     /// Size, and when.
     Step(f64, f64),
     /// Mean height, mean period: every tooth is another.
@@ -176,6 +178,17 @@ impl Source {
             Shape::Fill(rate, full) => rate * time.min(full),
             Shape::WarmUp(size, slowness) => size * (1.0 - (-time / slowness).exp()),
             Shape::Logarithm(size, slowness) => size * (1.0 + time / slowness).ln(),
+            Shape::Cache(places, size, every) => {
+                while self.next <= time {
+                    let filled = self.tooth.2 / places;
+                    if random.within(0.0, 1.0) > filled {
+                        self.tooth.2 += 1.0;
+                        self.held += size * random.exponential();
+                    }
+                    self.next += every * random.exponential();
+                }
+                self.held
+            }
             Shape::Step(size, when) => {
                 if time < when {
                     0.0
