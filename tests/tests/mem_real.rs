@@ -182,6 +182,20 @@ fn mimalloc_in_a_rust_program_is_split_though_other_threads_free() {
 }
 
 #[test]
+fn what_brk_gave_to_a_program_that_never_called_malloc_is_anonymous() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "#define _GNU_SOURCE\n#include <string.h>\n#include <unistd.h>\n\
+        int main(void) { char c; memset(sbrk(48 << 20), 1, 48 << 20);\
+        return write(1, \"up\\n\", 3) + read(0, &c, 1) < 0; }\n";
+    std::fs::write(dir.path().join("raw.c"), text).unwrap();
+    let built = Command::new("cc").args(["-o", "raw", "raw.c"]).current_dir(dir.path()).status();
+    assert!(built.expect("cc is not installed: run `make test-packages`").success());
+    let ledger = Running::start(&mut Command::new(dir.path().join("raw"))).ledger();
+    assert!(ledger.layer("anonymous") >= TAKEN, "{:?}", ledger.layers);
+    assert_eq!(ledger.layer("heap") + ledger.layer("heap_in_use"), 0, "{:?}", ledger.layers);
+}
+
+#[test]
 fn raw_mappings_beside_musls_heap_are_anonymous() {
     let built = lab::make("build/mmap_anonymous.musl").join("mmap_anonymous.musl");
     let program = Program::start(Command::new(built));
@@ -271,4 +285,8 @@ fn postgresql_and_its_processes_add_up() {
     let rss: i64 = servers.iter().map(|l| l.rss()).sum();
     let pss: i64 = servers.iter().map(|l| l.json["pss_bytes"].as_i64().unwrap()).sum();
     assert!(pss < rss * 3 / 4, "PSS {pss} of RSS {rss}");
+    let all_of = |key: &str| all.iter().map(|l| l.json[key].as_i64().unwrap()).sum::<i64>();
+    assert_eq!(json["together"]["rss_bytes"], all_of("rss_bytes"));
+    assert_eq!(json["together"]["pss_bytes"], all_of("pss_bytes"));
+    assert_eq!(json["together"]["processes"], all.len());
 }

@@ -84,6 +84,17 @@ fn line(out: &mut fmt::Formatter<'_>, sample: &Sample, row: &LayerRow) -> fmt::R
     writeln!(out)
 }
 
+/// A line for several processes: what RSS counts more than once is counted once when it is divided.
+pub fn together(samples: &[Sample]) -> String {
+    let sum = |of: fn(&Sample) -> u64| bytes(samples.iter().map(of).sum());
+    format!(
+        "together: {} processes, {} resident, {} when shared pages are divided\n",
+        samples.len(),
+        sum(|s| s.rss_bytes),
+        sum(|s| s.pss_bytes)
+    )
+}
+
 impl fmt::Display for Group {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "cgroup v{} {}: ", self.version, self.path)?;

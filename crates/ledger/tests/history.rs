@@ -1,5 +1,6 @@
 //! Which layer is charged with what the counters show.
 
+use plumb_ledger::verdict::Kind;
 use plumb_ledger::watch::{Counter, History, JavaLine, Line, Observation, Replay};
 
 const MB: f64 = 1e6;
@@ -304,4 +305,28 @@ fn retention_that_grows_leaves_no_question_open() {
     }
     let line = history.line(|| None, true);
     assert_eq!(line.verdict.leak, Some(false), "{line:?}");
+}
+
+#[test]
+fn memory_that_a_child_copies_grows_though_what_is_resident_does_not() {
+    let copying = |rate: f64, leak: f64| {
+        watched(80, |time| {
+            let rss = (200.0 + leak * time) * MB;
+            Observation {
+                rss,
+                counters: [(Counter::Anonymous, rss)].into(),
+                sampled: true,
+                layers: [("heap_in_use".to_owned(), rss)].into(),
+                private_share: Some([rss / 2.0 + rate * time * MB, rss]),
+                ..Observation::default()
+            }
+        })
+    };
+    let line = copying(1.0, 0.0);
+    assert_eq!((line.verdict.kind, line.verdict.leak), (Kind::Growing, Some(false)), "{line:?}");
+    assert!(line.verdict.why.contains("fork"), "{line:?}");
+    assert!((line.verdict.bytes_per_s.expect("a rate") / MB - 1.0).abs() < 0.02, "{line:?}");
+    assert_eq!(copying(0.0, 0.0).verdict.kind, Kind::Flat);
+    // What is resident grows: that is the news.
+    assert_eq!(copying(1.0, 1.0).verdict.leak, Some(true));
 }

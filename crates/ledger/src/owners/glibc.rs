@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use plumb_target::glibc::{Glibc, Segment, mapped_chunks};
-use plumb_target::{Image, Map, Memory, PAGE, Range};
+use plumb_target::{Image, Map, Memory, PAGE, Range, ReadMemory};
 
 use super::stacks::{is_static, writable};
 use crate::Layer;
@@ -22,7 +22,12 @@ pub(super) fn claim(
     let until = Instant::now() + scene.depth.budget;
     let mut any = false;
     for image in scene.images.iter().filter(|image| holds_malloc(image)) {
-        let Some(mut malloc) = Glibc::find(memory, &writable(image), &scene.maps) else { continue };
+        let Some(mut malloc) = Glibc::find(memory, &writable(image), &scene.maps) else {
+            if !is_static(image) && begins_with_no_chunk(scene, memory) {
+                kinds.set_brk(Layer::Anonymous);
+            }
+            continue;
+        };
         any = true;
         kinds.set_brk(Layer::Anonymous);
         if malloc.is_spread() {
@@ -32,6 +37,16 @@ pub(super) fn claim(
         claim_mapped(scene, memory, &malloc, claims, notes, until);
     }
     any
+}
+
+/// Whether what `brk` gave begins with none of malloc's chunks, though malloc's first would stand there:
+/// a program that only calls `sbrk` itself has a malloc that was never used.
+fn begins_with_no_chunk(scene: &Scene, memory: &Memory) -> bool {
+    const LEAST_CHUNK: u64 = 32;
+    let Some(heap) = scene.maps.iter().find(|map| map.name == "[heap]") else { return false };
+    let Some(words) = memory.words_at(heap.start, 2) else { return false };
+    let size = words[1] & !7;
+    !(LEAST_CHUNK..=heap.end - heap.start).contains(&size)
 }
 
 fn holds_malloc(image: &Image) -> bool {

@@ -2,30 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::borne_out::{confirmed, falls_back, follow, gain, moved};
 use super::collector::JavaSeries;
+use super::copies::Copies;
 use super::line::{LayerLine, Line, Summary};
 use super::nature::{counter, halves_of, nature, whole_of};
 use super::waits::Waits;
 use super::{Counter, Limit, Observation};
 use crate::series::{Point, Series};
-use crate::verdict::{Kind, Nature, SHORTEST, Verdict, When, deepest, judge, leaking};
+use crate::verdict::{Kind, Nature, SHORTEST, Verdict, When, judge, leaking};
 
 /// The name under which the whole of RSS is judged.
 const RSS: &str = "rss";
 /// A layer is judged on its own series when it was sampled this often in the last minute.
 const ENOUGH: usize = 24;
-const RECENT: f64 = 60.0;
+pub(super) const RECENT: f64 = 60.0;
 /// Of a counter's growth, a layer with less than this share has no part in it,
 const SMALL_SHARE: f64 = 0.1;
 /// and one with less than this may owe it to its own noise, where it was seldom looked at.
-const FAIR_SHARE: f64 = 0.25;
+pub(super) const FAIR_SHARE: f64 = 0.25;
 /// Where it was looked at twice only, it must be most of what grows.
 const MOST: f64 = 0.6;
 /// A layer that was looked at so few seconds ago is as it was.
-const FRESH: f64 = 3.0;
-/// A layer that follows another grows at most at this share of its rate: a page of entries maps 2 MiB,
-/// but heaps whose pieces lie far apart (V8's) need one for 64 KiB.
-const FOLLOWS: f64 = 0.1;
+pub(super) const FRESH: f64 = 3.0;
 /// What starts takes less.
 const MUCH: u64 = 64 << 20;
 
@@ -51,6 +50,7 @@ pub struct History {
     code_data: [Series; 2],
     /// What a JVM said of its heap.
     java: JavaSeries,
+    copies: Copies,
     /// The sum of what is held in each counter's layers.
     held: BTreeMap<Counter, Series>,
 }
@@ -93,6 +93,9 @@ impl History {
                 .zip(both)
                 .for_each(|(series, bytes)| series.push(point(bytes)));
         }
+        if let Some(both) = seen.private_share {
+            self.copies.push(time_s, both);
+        }
         if let Some(heap) = seen.java_heap {
             self.java.push(time_s, heap);
         }
@@ -111,7 +114,7 @@ impl History {
         let series = series.chain(self.layers.values()).chain(self.held.values());
         let series = series.chain(&self.code_data);
         let points: usize = series.map(|series| series.points().len()).sum();
-        points + self.waits.points() + self.java.points() + self.full.len()
+        points + self.waits.points() + self.java.points() + self.copies.points() + self.full.len()
     }
 
     /// The time of the last look.
@@ -168,13 +171,14 @@ impl History {
             sampled: self.sampled,
             unnamed: self.unnamed(),
             shared_bound_bytes: self.sampled.then(|| latest(&self.shared_bound)),
+            private_share_bytes: self.copies.latest().filter(|_| self.sampled),
             code_data_bytes: self.sampled.then(|| self.code_data.each_ref().map(latest)),
             java_heap: self.java.at(self.time()),
             collected: self.collected,
             scheduled_s: self.scheduled_s(),
             start_ticks: self.start,
             layers,
-            verdict: self.summary(verdicts, whole, held_still, limit),
+            verdict: self.summary(verdicts, whole, held_still, when, limit),
             last,
             brief: false,
         }
@@ -398,6 +402,7 @@ impl History {
         mut layers: Vec<(&str, Verdict)>,
         whole: Verdict,
         held_still: bool,
+        when: When,
         limit: impl FnOnce() -> Option<Limit>,
     ) -> Summary {
         layers.sort_by(|(_, a), (_, b)| rate(b).total_cmp(&rate(a)));
@@ -421,6 +426,9 @@ impl History {
             verdict.leak = Some(false);
             verdict.why = "what grows is not held: what allocators keep, code or files".into();
         }
+        if layer.is_none() && verdict.leak == Some(false) && verdict.kind != Kind::Growing {
+            verdict = self.copies.verdict(when).unwrap_or(verdict);
+        }
         // A rate whose interval holds 0 fills nothing.
         let grows = verdict.interval.is_some_and(|[low, _]| low > 0.0) && rate(&verdict) > 0.0;
         let oom = if grows { limit() } else { None };
@@ -438,53 +446,7 @@ impl History {
     }
 }
 
-/// The rate of a series through a window and a little before, from its first look to its last.
-fn gain(series: &Series, window_s: f64) -> Option<f64> {
-    match series.last(window_s + RECENT / 2.0) {
-        [first, .., last] => Some((last.bytes - first.bytes) / (last.time_s - first.time_s)),
-        _ => None,
-    }
-}
-
-/// Whether a layer gave back half of what it took: its counter may hold what an allocator kept of it.
-fn falls_back(looks: &[Point]) -> bool {
-    let lowest = looks.iter().map(|p| p.bytes).fold(f64::MAX, f64::min);
-    let highest = looks.iter().map(|p| p.bytes).fold(f64::MIN, f64::max);
-    deepest(looks) > (highest - lowest) / 2.0
-}
-
-/// A layer's growth up to its last look is believed as long as the counter that holds it goes on.
-fn confirmed(verdict: Verdict, layer: &Series, whole: &Series) -> Verdict {
-    let (Some(looked), Some(now)) = (layer.points().last(), whole.points().last()) else {
-        return verdict;
-    };
-    let age = now.time_s - looked.time_s;
-    if verdict.leak != Some(true) || age < FRESH {
-        return verdict;
-    }
-    let gained = now.bytes - whole.last(age).first().map_or(0.0, |then| then.bytes);
-    if gained >= FAIR_SHARE * rate(&verdict) * age {
-        return verdict;
-    }
-    let why = format!("not seen to grow in the last {age:.0} s, since its layer was looked at");
-    Verdict { leak: None, why, ..verdict }
-}
-
-/// Page tables are as large as what is mapped demands: their growth is no news beside it.
-fn follow(verdicts: &mut [(&str, Verdict)], whole: &Verdict) {
-    let tables = verdicts.iter_mut().find(|(name, _)| *name == "page_tables");
-    if let Some((_, verdict)) = tables.filter(|(_, v)| rate(v) <= FOLLOWS * rate(whole)) {
-        verdict.leak = Some(false);
-        verdict.why = "page tables follow what is mapped".into();
-    }
-}
-
-/// Too short to know, though nothing moves, is no reason to be undecided about the whole.
-fn moved(verdict: &Verdict) -> bool {
-    verdict.kind != Kind::Flat
-}
-
-fn rate(verdict: &Verdict) -> f64 {
+pub(super) fn rate(verdict: &Verdict) -> f64 {
     verdict.bytes_per_s.unwrap_or(0.0)
 }
 

@@ -33,6 +33,10 @@ pub struct Line {
     /// What its shared memory may come to without anything more being mapped, where it was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared_bound_bytes: Option<u64>,
+    /// Of its private memory without a file, where it was looked at: its share, with pages that others hold
+    /// too since a fork divided among all, and what is resident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_share_bytes: Option<[u64; 2]>,
     /// Data of programs and libraries that is the process's own, where it was looked at: what is
     /// resident, and what may come to be without anything more being mapped.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,7 +8,9 @@
 //! observations come from, so that a replay judges as a live watch does. [`Watcher`] makes
 //! observations of living processes; [`Replay`] reads them from a file.
 
+mod borne_out;
 mod collector;
+mod copies;
 mod csv;
 mod history;
 mod limit;

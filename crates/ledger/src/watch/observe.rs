@@ -33,6 +33,8 @@ pub struct Observation {
     /// What shared memory may come to without anything more being mapped: touching what others hold
     /// already is no leak.
     pub shared_bound: Option<f64>,
+    /// Of private memory without a file: its share, and what is resident.
+    pub private_share: Option<[f64; 2]>,
     /// Of images, what is the process's own: resident, and mapped.
     pub code_data: Option<[f64; 2]>,
     /// What a JVM says of its heap.
@@ -117,6 +119,7 @@ impl Observation {
         self.java_data.clone_from(&sample.java_data);
         self.java_heap = sample.java_heap.map(JavaLine::from);
         self.code_data = Some(sample.code_data_bytes.map(|bytes| bytes as f64));
+        self.private_share = Some(sample.private_share_bytes.map(|bytes| bytes as f64));
         self.shared_bound = Some(sample.shared_bound_bytes as f64);
         for row in &sample.layers {
             self.layers.insert(row.layer.name().to_owned(), row.resident_bytes as f64);

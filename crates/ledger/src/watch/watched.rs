@@ -156,6 +156,7 @@ impl Watched {
         {
             (line.time_s, line.sampled, line.unnamed) = (now, false, BTreeMap::new());
             (line.shared_bound_bytes, line.code_data_bytes) = (None, None);
+            line.private_share_bytes = None;
             line.java_heap = self.seen.java_heap;
             line.scheduled_s = self.history.scheduled_s();
             return Some(line.clone());

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use plumb_ledger::table::together;
 use plumb_ledger::{Depth, cgroup};
 use plumb_target::{Error, Process, process, select};
 
@@ -60,11 +61,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let groups = cgroup::groups(&samples);
     let mut out = io::stdout().lock();
     if args.json {
-        let all = serde_json::json!({ "processes": samples, "cgroups": groups });
+        let together = serde_json::json!({
+            "processes": samples.len(),
+            "rss_bytes": samples.iter().map(|s| s.rss_bytes).sum::<u64>(),
+            "pss_bytes": samples.iter().map(|s| s.pss_bytes).sum::<u64>(),
+        });
+        let all =
+            serde_json::json!({ "processes": samples, "together": together, "cgroups": groups });
         writeln!(out, "{all}")?;
     } else {
         for sample in &samples {
             writeln!(out, "{sample}")?;
+        }
+        if let [_, _, ..] = samples.as_slice() {
+            write!(out, "{}", together(&samples))?;
         }
         for group in &groups {
             write!(out, "{group}")?;
