@@ -33,7 +33,7 @@ impl Waits {
             let gained =
                 |now: Option<f64>, then: Option<f64>| now.zip(then).map_or(0.0, |(n, t)| n - t);
             // Several processors are throttled at once, and a wait is counted when it is over.
-            let throttled = gained(throttled, throttled_then).clamp(0.0, time_s - then);
+            let throttled = gained(throttled, throttled_then).clamp(0.0, (time_s - then).max(0.0));
             let before = self.waited.points().last().map_or(waited_then, |last| last.bytes);
             all = before + (waited - waited_then).max(throttled);
         }
