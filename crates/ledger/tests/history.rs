@@ -1,5 +1,7 @@
 //! Which layer is charged with what the counters show.
 
+use std::collections::BTreeMap;
+
 use plumb_ledger::verdict::Kind;
 use plumb_ledger::watch::{Counter, History, JavaLine, Line, Observation, Replay};
 
@@ -329,4 +331,40 @@ fn memory_that_a_child_copies_grows_though_what_is_resident_does_not() {
     assert_eq!(copying(0.0, 0.0).verdict.kind, Kind::Flat);
     // What is resident grows: that is the news.
     assert_eq!(copying(1.0, 1.0).verdict.leak, Some(true));
+}
+
+/// A process that is dear to sample holds ever more files in memory by descriptor: layers at the ends of a
+/// minute, what its descriptors hold at every look.
+#[test]
+fn memory_that_moves_no_counter_is_judged_between_rare_samples_and_replayed() {
+    let (mut history, mut record) = (History::new(7), Vec::new());
+    for time in (0..=60).map(f64::from) {
+        let sampled = time == 0.0 || time == 60.0;
+        let mut layers: BTreeMap<_, _> = [("memfd_unmapped".to_owned(), time * MB)].into();
+        layers.extend(sampled.then(|| ("heap_in_use".to_owned(), 400.0 * MB)));
+        let rss = 400.0 * MB;
+        history.observe(time, &Observation { rss, layers, sampled, ..Observation::default() });
+        let line = history.line(|| None, false);
+        assert_eq!(line.counted.is_empty(), sampled);
+        serde_json::to_writer(&mut record, &line).expect("written");
+        record.push(b'\n');
+    }
+    let line = history.line(|| None, true);
+    assert_eq!((leaks(&line, "memfd_unmapped"), line.verdict.leak), (Some(true), Some(true)));
+    let replayed = Replay::read(record.as_slice(), None).expect("a record");
+    assert_eq!(leaks(&replayed[0], "memfd_unmapped"), Some(true));
+    assert_eq!(replayed[0].verdict.bytes_per_s, line.verdict.bytes_per_s);
+}
+
+/// Two looks in 20 s, between which it grew by 30 MB: RSS, which stands still, does not answer for it.
+#[test]
+fn memory_beyond_rss_that_was_looked_at_twice_is_an_open_question() {
+    let line = watched(20, |time| {
+        let sampled = time == 0.0 || time == 20.0;
+        let layers = sampled.then(|| ("memfd_unmapped".to_owned(), (10.0 + 1.5 * time) * MB));
+        let layers = layers.into_iter().collect();
+        Observation { rss: 2.0 * MB, layers, sampled, ..Observation::default() }
+    });
+    assert_eq!(line.verdict.leak, None, "{line:?}");
+    assert_eq!(line.verdict.layer.as_deref(), Some("memfd_unmapped"));
 }

@@ -127,6 +127,14 @@ pub(crate) fn look(scene: &Scene) -> Result<Vec<Beyond>, Error> {
     ])
 }
 
+/// Bytes of the memory files that a process holds by descriptor, mapped or not; `None` where its
+/// descriptors may not be seen.
+pub(crate) fn files_held(process: &plumb_target::Process) -> Option<Vec<(Kind, u64)>> {
+    let held = descriptors::held(process)?;
+    let sum = |files: &[descriptors::File]| files.iter().map(|file| file.blocks).sum();
+    Some(vec![(Kind::MemfdUnmapped, sum(&held.memfds)), (Kind::TmpfsUnmapped, sum(&held.tmpfs))])
+}
+
 /// Resident bytes by inode of memory files. The device number of a memfd is not that of its
 /// mapping's line on every kernel, the inode is.
 fn resident_by_file(scene: &Scene) -> HashMap<u64, u64> {

@@ -53,3 +53,9 @@ pub(super) fn follow(verdicts: &mut [(&str, Verdict)], whole: &Verdict) {
 pub(super) fn moved(verdict: &Verdict) -> bool {
     verdict.kind != Kind::Flat
 }
+
+/// Whether it grew in all that was seen of it, by so much that it needs an answer.
+pub(super) fn grew(series: &Series) -> bool {
+    const MUCH: f64 = (1 << 20) as f64;
+    matches!(series.points(), [first, .., last] if last.bytes - first.bytes >= MUCH)
+}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::borne_out::{confirmed, falls_back, follow, gain, moved};
+use super::borne_out::{confirmed, falls_back, follow, gain, grew, moved};
 use super::collector::JavaSeries;
 use super::copies::Copies;
 use super::line::{LayerLine, Line, Summary};
@@ -43,6 +43,7 @@ pub struct History {
     /// How often the layers were sampled in full, by time.
     full: Vec<f64>,
     sampled: bool,
+    counted: Vec<String>,
     collected: bool,
     /// What shared memory may come to without anything more being mapped.
     shared_bound: Series,
@@ -84,14 +85,14 @@ impl History {
             self.layers.entry(name.clone()).or_default().push(point(bytes));
         }
         self.sampled = seen.sampled;
+        self.counted = seen.counted();
         if let Some(bound) = seen.shared_bound {
             self.shared_bound.push(point(bound));
         }
         if let Some(both) = seen.code_data {
-            self.code_data
-                .iter_mut()
-                .zip(both)
-                .for_each(|(series, bytes)| series.push(point(bytes)));
+            for (series, bytes) in self.code_data.iter_mut().zip(both) {
+                series.push(point(bytes));
+            }
         }
         if let Some(both) = seen.private_share {
             self.copies.push(time_s, both);
@@ -169,6 +170,7 @@ impl History {
             rss_bytes: latest(&self.rss),
             counters: self.counters.iter().map(|(&name, s)| (name, latest(s))).collect(),
             sampled: self.sampled,
+            counted: self.counted.clone(),
             unnamed: self.unnamed(),
             shared_bound_bytes: self.sampled.then(|| latest(&self.shared_bound)),
             private_share_bytes: self.copies.latest().filter(|_| self.sampled),
@@ -397,6 +399,15 @@ impl History {
         Some(verdict)
     }
 
+    /// What RSS does not show is not answered for by RSS: that it grew is known, however rarely it was
+    /// looked at.
+    fn unjudged<'a>(&self, layers: &[(&'a str, Verdict)]) -> Option<(&'a str, Verdict)> {
+        let beyond = layers.iter().filter(|(name, _)| counter(name).is_none());
+        let open =
+            beyond.filter(|(name, verdict)| verdict.leak.is_none() && grew(&self.layers[*name]));
+        open.max_by_key(|(name, _)| latest(&self.layers[*name])).cloned()
+    }
+
     fn summary(
         &self,
         mut layers: Vec<(&str, Verdict)>,
@@ -411,6 +422,7 @@ impl History {
         };
         let (layer, mut verdict) = first(&|v| v.leak == Some(true))
             .or_else(|| first(&|v| v.leak.is_none() && rate(v) > 0.0 && moved(v)))
+            .or_else(|| self.unjudged(&layers))
             .or_else(|| first(&|v| v.leak == Some(false) && v.kind == Kind::Growing))
             .map_or((None, whole), |(layer, verdict)| (Some(layer), verdict));
         // Where no layer can be seen, the whole is all there is to name.

@@ -26,6 +26,9 @@ pub struct Line {
     /// Whether the layers were sampled at this look; else they are as they were last.
     #[serde(default = "yes")]
     pub sampled: bool,
+    /// Of a look that sampled no layers, those that were counted all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted: Vec<String>,
     /// What this look saw under other names: `heap` where its halves could not be told apart this
     /// time, and the rows of the halves are as they were last; or the halves, likewise.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

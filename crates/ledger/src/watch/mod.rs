@@ -12,6 +12,7 @@ mod borne_out;
 mod collector;
 mod copies;
 mod csv;
+mod held;
 mod history;
 mod limit;
 mod line;

@@ -88,6 +88,17 @@ impl Observation {
         })
     }
 
+    /// Of a look that was no full one, the layers that it saw beside the cheap counters'.
+    pub(super) fn counted(&self) -> Vec<String> {
+        let layers = self.layers.keys().filter(|name| !CHEAP.contains(&name.as_str()));
+        if self.sampled { Vec::new() } else { layers.cloned().collect() }
+    }
+
+    /// All shared memory that is mapped, in bytes.
+    pub(super) fn shared(&self) -> f64 {
+        self.counters.get(&Counter::Shared).copied().unwrap_or(0.0)
+    }
+
     /// The counters, and what a JVM says at `java` of its heap.
     ///
     /// # Errors

@@ -148,7 +148,9 @@ fn recorded(text: &str) -> Option<Row> {
         .layers
         .iter()
         .map(|row| (&row.layer, row.resident_bytes))
-        .filter(|(name, _)| line.sampled || CHEAP.contains(&name.as_str()))
+        .filter(|(name, _)| {
+            line.sampled || CHEAP.contains(&name.as_str()) || line.counted.contains(name)
+        })
         .filter(|(name, _)| !old(name))
         .chain(unnamed.iter().map(|(name, &bytes)| (name, bytes)))
         .map(|(name, bytes)| (name.clone(), bytes as f64))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use plumb_target::cgroups::Quotas;
 use plumb_target::{Error, Process};
 
+use super::held::HeldFiles;
 use super::pace::cpu;
 use super::{History, Line, Observation, nearest_limit};
 use crate::Depth;
@@ -49,6 +50,8 @@ pub(super) struct Watched {
     seen: Observation,
     /// What limits its processor time.
     quotas: Quotas,
+    /// Memory that moves no counter.
+    files: HeldFiles,
     /// What was resident when it was sampled, before that when it was first looked at; and by how much
     /// that changed between the last two looks.
     rss: f64,
@@ -72,6 +75,7 @@ impl Watched {
             still: None,
             seen: Observation::default(),
             quotas: Quotas::of(&process),
+            files: HeldFiles::default(),
             rss: 0.0,
             step: 0.0,
         }
@@ -97,6 +101,8 @@ impl Watched {
     pub fn count(&mut self, now: f64) -> Result<(), Error> {
         let mut seen = Observation::cheap_of_java(&self.process, self.seen.java_data.as_ref())?;
         seen.throttled_s = self.quotas.throttled_s();
+        let held = self.files.unmapped(&self.process, now, seen.shared());
+        seen.layers.extend(held.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)));
         self.step = (seen.rss - self.seen.rss).abs();
         if self.looked == f64::MIN {
             // What it came with is no movement.
@@ -127,6 +133,8 @@ impl Watched {
         match Observation::full(&self.process, depth) {
             Ok(seen) => {
                 self.quotas = Quotas::of(&self.process);
+                let unmapped = |name: &str| seen.layers.get(name).copied();
+                self.files.sampled(&self.process, now, seen.shared(), unmapped);
                 self.seen = Observation { throttled_s: self.seen.throttled_s, ..seen };
             }
             Err(error @ Error::Denied { .. }) => {

@@ -1,0 +1,102 @@
+//! Files in memory that a process holds by descriptor, counted between full samples: they move none of
+//! its counters.
+
+use plumb_target::Process;
+
+use super::pace::cpu;
+use crate::beyond;
+
+/// Counting them may take this share of a core; a process with ten thousand sockets is counted rarely.
+const SHARE: f64 = 0.001;
+/// Shared memory that moved less since the full sample is as it was then.
+const STILL: f64 = (64 << 10) as f64;
+
+/// What a full sample saw, and what was told since.
+#[derive(Debug, Default)]
+pub(super) struct HeldFiles {
+    /// By kind: its name, and how much of what is held the process maps.
+    mapped: Vec<(&'static str, f64)>,
+    /// All shared memory that the process maps.
+    shared: f64,
+    told: Vec<(&'static str, f64)>,
+    counted: f64,
+    cost: f64,
+}
+
+impl HeldFiles {
+    /// After a full sample that saw so much of each kind unmapped.
+    pub fn sampled(
+        &mut self,
+        process: &Process,
+        now: f64,
+        shared: f64,
+        unmapped: impl Fn(&str) -> Option<f64>,
+    ) {
+        let held = self.count(process, now);
+        let known = |(name, bytes): (_, f64)| Some((name, (bytes - unmapped(name)?).max(0.0)));
+        self.mapped = held.iter().copied().filter_map(known).collect();
+        self.told = self.left(&held);
+        self.shared = shared;
+    }
+
+    /// The kinds that hold something unmapped, or did when they were told last. None while the mapped
+    /// part moves, which only a full sample can see.
+    pub fn unmapped(
+        &mut self,
+        process: &Process,
+        now: f64,
+        shared: f64,
+    ) -> Vec<(&'static str, f64)> {
+        let waits = now - self.counted < self.cost / SHARE;
+        if waits || self.mapped.is_empty() || (shared - self.shared).abs() > STILL {
+            return Vec::new();
+        }
+        let held = self.count(process, now);
+        let before = std::mem::take(&mut self.told);
+        self.told = self.left(&held);
+        let held_before = |name| before.iter().any(|(n, bytes)| *n == name && *bytes > 0.0);
+        let told = self.told.iter().copied();
+        told.filter(|&(name, bytes)| bytes > 0.0 || held_before(name)).collect()
+    }
+
+    fn left(&self, held: &[(&'static str, f64)]) -> Vec<(&'static str, f64)> {
+        let of = |name: &str| held.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes);
+        let known = |&(name, mapped): &(_, f64)| Some((name, (of(name)? - mapped).max(0.0)));
+        self.mapped.iter().filter_map(known).collect()
+    }
+
+    fn count(&mut self, process: &Process, now: f64) -> Vec<(&'static str, f64)> {
+        let begun = cpu();
+        let held = beyond::files_held(process).unwrap_or_default();
+        (self.counted, self.cost) = (now, cpu() - begun);
+        held.into_iter().map(|(kind, bytes)| (kind.name(), bytes as f64)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_is_held_and_not_mapped_is_told_between_full_samples() {
+        let own = Process::own();
+        let mut files = HeldFiles::default();
+        assert!(files.unmapped(&own, 0.0, 0.0).is_empty(), "nothing is known before a full sample");
+        files.sampled(&own, 1.0, 0.0, |_| Some(0.0));
+        assert!(files.unmapped(&own, 1e6, 0.0).is_empty());
+
+        let memfd = rustix::fs::memfd_create("held", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        File::from(memfd.try_clone().unwrap()).write_all(&[1; 1 << 20]).unwrap();
+        assert!(files.unmapped(&own, 2e6, 1e9).is_empty(), "what is mapped moved, too");
+        let held = [("memfd_unmapped", (1 << 20) as f64)];
+        assert_eq!(files.unmapped(&own, 3e6, 0.0), held);
+        assert!(files.unmapped(&own, 3e6, 0.0).is_empty(), "it is not counted again at once");
+        assert_eq!(files.unmapped(&own, 4e6, 0.0), held, "it is still there");
+        drop(memfd);
+        assert_eq!(files.unmapped(&own, 5e6, 0.0), [("memfd_unmapped", 0.0)]);
+        assert!(files.unmapped(&own, 6e6, 0.0).is_empty());
+    }
+}
