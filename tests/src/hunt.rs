@@ -83,8 +83,8 @@ fn grown_child(hunt: &mut Child, bytes: u64) -> Pid {
     })
 }
 
-/// Resident bytes, and those of its memfds that it holds by descriptor.
-fn weight(pid: u32) -> u64 {
+/// Resident bytes.
+pub fn weight(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or_default();
     let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);

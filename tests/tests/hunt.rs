@@ -182,7 +182,8 @@ fn the_target_is_left_as_it_was_and_the_report_has_its_form() {
         .stdout(Stdio::null())
         .spawn()
         .expect("starts");
-    while text::of(target.id()).len() < 3 {
+    // It serves, so that it has patched itself.
+    while hunt::weight(target.id()) < 4 * MIB {
         thread::yield_now();
     }
     let before = text::of(target.id());

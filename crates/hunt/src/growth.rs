@@ -115,13 +115,12 @@ impl Growth {
         if let Some(&bytes) = line.counters.get(&Counter::Anonymous) {
             self.counted.entry(line.pid).or_insert((bytes, bytes)).1 = bytes;
         }
-        if !line.sampled {
-            return;
-        }
         // Of a heap that is seen now whole, now in halves, only what this look saw.
         let unseen = |name: &str| alternatives(name).iter().any(|o| line.unnamed.contains_key(*o));
         let layers = line.layers.iter().map(|l| (&l.layer, l.resident_bytes));
-        let seen = layers.filter(|(name, _)| !unseen(name));
+        let seen = layers
+            .filter(|(name, _)| line.sampled || line.counted.contains(name))
+            .filter(|(name, _)| !unseen(name));
         for (name, bytes) in seen.chain(line.unnamed.iter().map(|(name, b)| (name, *b))) {
             let track = self.tracks.entry((line.pid, name.clone())).or_default();
             if track.len() >= POINTS {

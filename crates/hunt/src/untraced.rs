@@ -31,8 +31,9 @@ pub(crate) fn run(
     attached();
     growth.look();
     let mut next_look = Instant::now() + LOOK;
-    while meter.elapsed() < options.time && !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(STOP.min(options.time.saturating_sub(meter.elapsed())));
+    let deadline = Instant::now() + options.time;
+    while Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(STOP.min(deadline.saturating_duration_since(Instant::now())));
         if Instant::now() < next_look {
             continue;
         }
@@ -43,7 +44,7 @@ pub(crate) fn run(
         growth.look();
         objects.look(options.floor, &growth, growth.alive());
         tell(Progress {
-            left_s: options.time.saturating_sub(meter.elapsed()).as_secs_f64(),
+            left_s: deadline.saturating_duration_since(Instant::now()).as_secs_f64(),
             floor: "layers only, for tracing is not allowed".into(),
             events: 0,
             lost: 0,
