@@ -3,8 +3,6 @@
 
 use std::sync::mpsc::Sender;
 
-use plumb_kv::Fill;
-
 use crate::driver::Command;
 use crate::error::Error;
 
@@ -14,7 +12,10 @@ const NICE: i32 = 10;
 
 /// Takes the rest of a pool's memory on a thread of its own. An instance whose memory is short ends,
 /// as it would have had it waited.
-pub fn start(fill: Fill, commands: Sender<Command>) -> Result<(), Error> {
+pub fn start(
+    fill: impl FnOnce() -> Result<(), plumb_kv::Error> + Send + 'static,
+    commands: Sender<Command>,
+) -> Result<(), Error> {
     let run = move || {
         // A thread's own priority, on Linux. Without it the fill competes with the first steps.
         if let Err(error) =
@@ -22,7 +23,7 @@ pub fn start(fill: Fill, commands: Sender<Command>) -> Result<(), Error> {
         {
             tracing::debug!(%error, "the KV pool is filled at full priority");
         }
-        if let Err(error) = fill.run() {
+        if let Err(error) = fill() {
             tracing::error!(
                 %error,
                 "memory is short for the KV pool, and the instance ends: ask for fewer blocks with --kv-blocks"
@@ -34,4 +35,37 @@ pub fn start(fill: Fill, commands: Sender<Command>) -> Result<(), Error> {
     spawned
         .map(drop)
         .map_err(|source| Error::System { what: "the KV pool's thread".into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plumb_kv::{BlockShape, LayerShape, Pool};
+    use std::sync::mpsc::channel;
+
+    /// What the engine's thread hears until nobody can say anything any more.
+    fn heard(fill: impl FnOnce() -> Result<(), plumb_kv::Error> + Send + 'static) -> Vec<Command> {
+        let (commands, inbox) = channel();
+        start(fill, commands).unwrap();
+        inbox.iter().collect()
+    }
+
+    #[test]
+    fn an_instance_whose_memory_is_short_ends() {
+        let short = || {
+            let shape = BlockShape {
+                layers: vec![LayerShape { bytes: 1 << 30, window: None }],
+                tokens: 16,
+            };
+            Pool::new("worker-test-short", shape, usize::MAX >> 20).map(drop)
+        };
+        let heard = heard(short);
+        assert!(matches!(heard[..], [Command::Shutdown]), "{heard:?}");
+    }
+
+    #[test]
+    fn an_instance_whose_pool_is_filled_goes_on() {
+        let heard = heard(|| Ok(()));
+        assert!(heard.is_empty(), "{heard:?}");
+    }
 }

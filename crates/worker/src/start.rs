@@ -163,7 +163,7 @@ impl Parts {
             explain: Explain::new(&options),
         };
         let (engine, engine_ended) = thread.spawn(inbox)?;
-        fill::start(fill, commands.clone())?;
+        fill::start(move || fill.run(), commands.clone())?;
         let http = HttpLimits::default();
         let max_answers =
             options.max_seqs.saturating_add(options.max_waiting).min(Semaphore::MAX_PERMITS);
