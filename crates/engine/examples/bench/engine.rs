@@ -50,7 +50,8 @@ fn one(path: &Path, options: &Options, limits: &Limits) -> Result<Value> {
         ours[2].push(session.decode(8, options.prefill, options.decode)?);
     }
     let work = Work::of(path)?;
-    let limit = |measure| work.limit(measure, limits) * options.threads as f64;
+    let kv_bytes = session.kv_bytes(options.prefill + options.decode / 2);
+    let limit = |measure, kv_bytes| work.limit(measure, kv_bytes, limits) * options.threads as f64;
     let lines = MEASURES.iter().zip(ours).zip(theirs).map(|((&measure, ours), theirs)| {
         let wall = median(ours.iter().map(|t| t.tokens as f64 / t.wall).collect());
         // Per second of one thread's time, times threads: blind to whoever else runs here.
@@ -62,8 +63,9 @@ fn one(path: &Path, options: &Options, limits: &Limits) -> Result<Value> {
             "tokens_per_cpu_s": cpu,
             "llama_cpp_tokens_per_cpu_s": peer,
             "ratio": peer.map(|peer| cpu / peer),
-            "limit_tokens_per_s": limit(measure),
-            "of_limit": cpu * options.threads as f64 / limit(measure),
+            "limit_tokens_per_s": limit(measure, 0.0),
+            "of_limit": cpu * options.threads as f64 / limit(measure, 0.0),
+            "of_limit_with_kv": cpu * options.threads as f64 / limit(measure, kv_bytes),
         })
     });
     Ok(json!({
@@ -102,14 +104,15 @@ impl Work {
         Ok(work)
     }
 
-    /// Tokens a second if nothing else cost anything, one thread.
-    fn limit(&self, measure: &str, limits: &Limits) -> f64 {
+    /// Tokens a second if nothing else cost anything, one thread. `kv_bytes` are read for each token of
+    /// decoding.
+    fn limit(&self, measure: &str, kv_bytes: f64, limits: &Limits) -> f64 {
         let compute = limits.int8 * 1e9 / (self.layers + self.head);
-        let memory = limits.memory * 1e9 / self.bytes;
+        let memory = |sequences: f64| limits.memory * 1e9 / (self.bytes / sequences + kv_bytes);
         match measure {
             "prefill" => limits.int8 * 1e9 / self.layers,
-            "decode_1" => compute.min(memory),
-            _ => compute.min(8.0 * memory),
+            "decode_1" => compute.min(memory(1.0)),
+            _ => compute.min(memory(8.0)),
         }
     }
 }
@@ -128,8 +131,8 @@ pub fn table(report: &Value) -> String {
     let mut out = format!(
         "kernels {}, threads {}, prompt {}, {} steps, medians of {} rounds; int8 peak {:.1} GMAC/s, \
          memory {:.1} GB/s a core\n\n\
-         | model | measure | tok/s | tok/CPU-s | llama.cpp | ratio | of the limit |\n\
-         |---|---|---|---|---|---|---|\n",
+         | model | measure | tok/s | tok/CPU-s | llama.cpp | ratio | of the limit | with KV |\n\
+         |---|---|---|---|---|---|---|---|\n",
         report["kernels"],
         report["threads"],
         report["prefill"],
@@ -141,14 +144,15 @@ pub fn table(report: &Value) -> String {
     for model in report["models"].as_array().into_iter().flatten() {
         for line in model["lines"].as_array().into_iter().flatten() {
             out += &format!(
-                "| {} | {} | {:.1} | {:.1} | {} | {} | {:.0} % |\n",
+                "| {} | {} | {:.1} | {:.1} | {} | {} | {:.0} % | {:.0} % |\n",
                 model["model"].as_str().unwrap_or(""),
                 line["measure"].as_str().unwrap_or(""),
                 number(&line["tokens_per_s"]),
                 number(&line["tokens_per_cpu_s"]),
                 known(&line["llama_cpp_tokens_per_cpu_s"]),
                 known(&line["ratio"]),
-                100.0 * number(&line["of_limit"])
+                100.0 * number(&line["of_limit"]),
+                100.0 * number(&line["of_limit_with_kv"])
             );
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use plumb_engine::{Engine, EngineOptions, LoadOptions, Model, PlanReport, Rows, Slice, sampling};
-use plumb_kv::{Block, BlockId, Pool};
+use plumb_kv::{Block, BlockId, LayerShape, Pool};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -78,6 +78,17 @@ impl Session {
 
     pub fn weight_bytes(&self) -> usize {
         self.model.weight_bytes()
+    }
+
+    /// Bytes of keys and values that a token reads with so many before it.
+    pub fn kv_bytes(&self, context: usize) -> f64 {
+        let options = self.engine.options();
+        let shape = self.model.kv_shape(options.block_tokens, options.kv);
+        let layer = |layer: &LayerShape| {
+            let seen = layer.window.map_or(context, |window| context.min(window as usize));
+            layer.bytes as f64 / options.block_tokens as f64 * seen as f64
+        };
+        shape.layers.iter().map(layer).sum()
     }
 
     /// Computes a prompt of ordinary tokens, in steps as long as the engine takes.
