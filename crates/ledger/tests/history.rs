@@ -368,3 +368,16 @@ fn memory_beyond_rss_that_was_looked_at_twice_is_an_open_question() {
     assert_eq!(line.verdict.leak, None, "{line:?}");
     assert_eq!(line.verdict.layer.as_deref(), Some("memfd_unmapped"));
 }
+
+#[test]
+fn of_a_table_with_several_processes_the_worst_comes_last_and_comments_are_no_head() {
+    let rows =
+        (0..120u64).map(|t| format!("{t},7,{}\n{t},8,50000000\n", 100_000_000 + t * 1_000_000));
+    let table = format!("# by a tool\n# of a host\ntime,pid,rss\n{}", rows.collect::<String>());
+    let lines = Replay::read(table.as_bytes(), None).expect("a table");
+    assert_eq!(lines.iter().map(|line| line.pid).collect::<Vec<_>>(), [8, 7]);
+    assert_eq!(lines[1].verdict.leak, Some(true), "{:?}", lines[1]);
+    // Rows in any order are no fault; of those that go back in time nothing is known.
+    let shuffled = (0..120u64).map(|t| format!("{},{}\n", t * 7 % 120, 100_000_000 + t));
+    Replay::read(shuffled.collect::<String>().as_bytes(), None).expect("a table");
+}

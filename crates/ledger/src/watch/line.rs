@@ -135,6 +135,12 @@ pub struct Summary {
 }
 
 impl Line {
+    /// The worst last, of those alike the fastest.
+    pub fn worst_last(lines: &mut [Self]) {
+        let rate = |line: &Self| line.verdict.bytes_per_s.unwrap_or(0.0);
+        lines.sort_by(|a, b| a.severity().cmp(&b.severity()).then(rate(a).total_cmp(&rate(b))));
+    }
+
     /// How bad: a leak, then what cannot be told, then none. What was only seen briefly says nothing.
     pub fn severity(&self) -> u8 {
         match self.verdict.leak {

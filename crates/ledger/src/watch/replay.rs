@@ -39,6 +39,8 @@ pub struct Replay {
     histories: BTreeMap<(u32, u64), History>,
     first: Option<f64>,
     columns: Option<Columns>,
+    /// What was taken for a head may be a comment.
+    is_comment: bool,
     rows: usize,
     latest: f64,
 }
@@ -83,7 +85,10 @@ impl Replay {
         if replay.histories.is_empty() {
             return Err(ReplayError::Empty);
         }
-        Ok(replay.histories.values().map(|history| history.line(|| None, true)).collect())
+        let last = replay.histories.values().map(|history| history.line(|| None, true));
+        let mut lines: Vec<Line> = last.collect();
+        Line::worst_last(&mut lines);
+        Ok(lines)
     }
 }
 
@@ -118,10 +123,13 @@ impl Replay {
                 };
                 Ok(row.map(of))
             }
-            Err(()) if self.columns.is_none() || text.starts_with('#') => {
-                self.columns.get_or_insert_with(|| Columns::of_head(text));
+            // A comment before it is no head.
+            Err(()) if self.columns.is_none() || self.rows == 0 && self.is_comment => {
+                self.is_comment = text.starts_with('#') || text.starts_with("CMDLINE");
+                self.columns = Some(Columns::of_head(text));
                 Ok(None)
             }
+            Err(()) if text.starts_with('#') => Ok(None),
             Err(()) => Err(fault()),
         }
     }

@@ -33,7 +33,7 @@ impl Waits {
             let gained =
                 |now: Option<f64>, then: Option<f64>| now.zip(then).map_or(0.0, |(n, t)| n - t);
             // Several processors are throttled at once, and a wait is counted when it is over.
-            let throttled = gained(throttled, throttled_then).clamp(0.0, (time_s - then).max(0.0));
+            let throttled = gained(throttled, throttled_then).min(time_s - then).max(0.0);
             let before = self.waited.points().last().map_or(waited_then, |last| last.bytes);
             all = before + (waited - waited_then).max(throttled);
         }
@@ -163,5 +163,14 @@ mod tests {
         let mut waits = Waits::default();
         (0..100).map(f64::from).for_each(|t| waits.push(t, [0.0, 0.5 * t], Some(0.5 * t)));
         assert!((waits.latest()[1] - 49.5).abs() < 1e-6, "{:?}", waits.latest());
+    }
+
+    #[test]
+    fn time_that_goes_back_is_no_fault() {
+        let mut waits = Waits::default();
+        for time in [3.0, 1.0, f64::NAN, 2.0, 5.0] {
+            waits.push(time, [0.0; 2], Some(time));
+        }
+        assert!(waits.latest()[1].is_finite());
     }
 }

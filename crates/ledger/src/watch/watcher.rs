@@ -107,11 +107,7 @@ impl Watcher {
             Line { brief: !roots.contains(&w.process) && w.history.is_brief(), ..line }
         });
         let mut lines: Vec<Line> = self.ended.iter().cloned().chain(last).collect();
-        lines.sort_by(|a, b| {
-            let key = |l: &Line| (l.severity(), l.verdict.bytes_per_s.unwrap_or(0.0));
-            let ((a_severity, a_rate), (b_severity, b_rate)) = (key(a), key(b));
-            a_severity.cmp(&b_severity).then(a_rate.total_cmp(&b_rate))
-        });
+        Line::worst_last(&mut lines);
         Ok(lines)
     }
 
