@@ -28,9 +28,10 @@
 //! (`kernels::attention`), a norm in fixed lanes. Instruction sets differ in how many lanes they
 //! take at once, never in the order within one.
 //!
-//! **Cache.** K and V are halves, or bytes with a factor a token and head ([`KvType`]), in the blocks
-//! of a [`plumb_kv::Pool`]: for each layer K as `[kv_head][head_dim][token]`, then V as
-//! `[kv_head][token][head_dim]`, so that neither product of attention ever sums across lanes.
+//! **Cache.** K and V are integers of 16 bits, or bytes, with a factor a token and head ([`KvType`]), in
+//! the blocks of a [`plumb_kv::Pool`]: for each layer K as `[kv_head][head_dim / 2][token]` pairs of
+//! dimensions, then V as `[kv_head][token / 2][head_dim]` pairs of tokens, so that neither product of
+//! attention ever sums across lanes; then the factors of all layers.
 //!
 //! **Sampling** ([`sampling`]) is a function of logits, history, seed and place in the output: it
 //! gives the same token wherever it runs.
