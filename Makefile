@@ -1,5 +1,5 @@
 # The two commands a person needs are `make up` and `make test`.
-.PHONY: up test lint bench bench-engine bench-kv bench-router bench-hunt bench-start bench-serve release rust build-packages test-packages venv clients models oracle llama-server bpf bpf-check demo-hunt
+.PHONY: up test lint bench bench-engine bench-kv bench-router bench-hunt bench-start bench-serve release rust build-packages test-packages venv clients models oracle llama-server bpf bpf-check demo-hunt test-kernels
 
 CARGO ?= cargo
 PORT  ?= 8000
@@ -97,6 +97,13 @@ bench-hunt: release
 # The BPF object is checked in, so that cargo needs no clang; a test holds it to its source.
 bpf bpf-check:
 	$(MAKE) -C crates/trace/bpf $(if $(filter bpf-check,$@),check,plumb.bpf.o)
+
+# Plumb on the kernels of Debian's suites, in virtual machines: 15 minutes. Needs root.
+test-kernels: rust
+	@scripts/debian-packages test kernels
+	$(CARGO) build -p plumb
+	$(MAKE) -C lab
+	@tests/kernels/run $(ARGS)
 
 # The story: memory that UCX keeps behind its hook on munmap, found; and the switch that cures it.
 demo-hunt: release
