@@ -1,4 +1,7 @@
-"""Leaks small objects amid bursts of others: who makes Python's arenas grow is rarely who fills them."""
+"""Leaks small objects amid bursts of others: who makes Python's arenas grow is rarely who fills them.
+
+LAB_KIND says of which kind: slots, str, bytes, dict, tuple or closure."""
+import os
 import sys
 
 import lab
@@ -8,15 +11,28 @@ class Session:
     __slots__ = ("a", "b", "c", "d")
 
     def __init__(self, n):
-        self.a = n + 0.5
+        self.a = None
 
 
+def closure(n):
+    return lambda: n
+
+
+KINDS = {
+    "slots": (Session, lambda n: (Session(n),)),
+    "str": (lambda n: "a session's name, %d" % n, lambda n: ("a session's name, %d" % n,)),
+    "bytes": (lambda n: b"%d of a session" % n, lambda n: (b"%d of a session" % n,)),
+    "dict": (lambda n: {"session": None, "name": None}, lambda n: ({"session": None, "name": None},)),
+    "tuple": (lambda n: [(None, held), (held, None)], lambda n: ((1, 2), (1, 2), [1, 2])),
+    "closure": (closure, lambda n: (closure(n), closure(n).__closure__[0])),
+}
+make, parts = KINDS[os.environ.get("LAB_KIND", "slots")]
 held = []
-SIZE = sum(-(-sys.getsizeof(o) // 16) * 16 for o in (Session(1), 0.5))
+SIZE = sum(-(-sys.getsizeof(o) // 16) * 16 for o in parts(1 << 20))
 
 
 def remember(n):
-    held.append(Session(n))
+    held.append(make(n))
 
 
 def serve():

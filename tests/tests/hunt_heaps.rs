@@ -3,12 +3,16 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
 use plumb_tests::lab;
 use plumb_tests::process::{plumb, wait_for};
 use serde_json::Value;
+
+/// Who lives for moments only is told by looks within moments: those hunts have the machine for themselves.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A program that ends with this value.
 struct Target(Child);
@@ -22,6 +26,7 @@ impl Drop for Target {
 
 /// Hunts a program of the lab that is running; the report.
 fn hunt(program: PathBuf, preload: Option<&str>) -> Value {
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     hunt_of(Command::new(program), preload, "heap")
 }
 
@@ -100,6 +105,7 @@ fn a_program_that_tells_of_its_allocations_is_listened_to() {
 /// jemalloc and gperftools write profiles where they are told to: these come first.
 #[test]
 fn what_an_allocators_own_profiler_wrote_is_read() {
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("a folder");
     let [own, theirs] = ["jemalloc", "gperftools"].map(|name| folder.path().join(name));
     let options = format!("prof:true,lg_prof_interval:22,prof_prefix:{}", own.display());
@@ -130,27 +136,35 @@ fn what_an_allocators_own_profiler_wrote_is_read() {
     });
 }
 
-/// The burst that makes arenas grow is not who fills them.
+/// The burst that makes arenas grow is not who fills them, also where the interpreter was built with its
+/// allocator inlined, as Debian's is.
 #[test]
 fn objects_are_charged_to_who_keeps_them() {
-    let mut command = Command::new("python3");
-    command.arg(lab::folder().join("py_amid.py"));
-    let report = hunt_of(command, None, "python");
-    if report["culprits"][0]["share_error"].is_null() {
-        // Built with its allocator inlined, as Debian's is: then only who made arenas grow is known.
-        return;
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    for (interpreter, kind) in [("python3", "slots"), ("/usr/bin/python3", "str")] {
+        let hunt = || {
+            let mut command = Command::new(interpreter);
+            command.arg(lab::folder().join("py_amid.py")).env("LAB_KIND", kind);
+            hunt_of(command, None, "python")
+        };
+        let was_sampled = |report: &Value| report["culprits"][0]["share_error"].is_f64();
+        // On a starved machine too little is seen, and that is said; somebody else is not blamed.
+        let Some(report) = (0..3).map(|_| hunt()).find(was_sampled) else {
+            panic!("{kind} of {interpreter}: too little seen, three times")
+        };
+        assert_keeps_in(&report, "python", ("remember", 0.5), &format!("{kind} of {interpreter}"));
+        let frames = &report["culprits"][0]["frames"];
+        let python = frames.as_array().expect("frames").iter().find(|f| f["kind"] == "python");
+        let name = python.and_then(|f| f["function"].as_str()).unwrap_or("none");
+        let own = ["remember", "Session.__init__", "__init__", "<lambda>"];
+        assert!(own.contains(&name), "{name}: {frames:#}");
     }
-    // A third of what is kept are floats, which come from wherever the interpreter's list of them was filled.
-    assert_keeps_in(&report, "python", ("remember", 0.3), "objects amid others");
-    let frames = &report["culprits"][0]["frames"];
-    let python = frames.as_array().expect("frames").iter().find(|f| f["kind"] == "python");
-    let name = python.and_then(|f| f["function"].as_str()).unwrap_or("none");
-    assert!(matches!(name, "remember" | "Session.__init__" | "__init__"), "{name}: {frames:#}");
 }
 
 /// Go maps memory on a stack of its runtime's: the goroutine that wanted it is on another.
 #[test]
 fn memory_of_go_is_charged_to_the_goroutine() {
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     let program = lab::make("build/go_kept").join("go_kept");
     let report = hunt_of(Command::new(program), None, "mappings");
     assert_keeps_in(&report, "anonymous", ("main.keepRequest", 0.6), "Go");
@@ -163,6 +177,7 @@ fn memory_of_go_is_charged_to_the_goroutine() {
 /// An upgrade puts another file where a library was: who runs still runs the old one.
 #[test]
 fn a_library_that_was_replaced_meanwhile_is_probed_all_the_same() {
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("a folder");
     let own = folder.path().join("libc.so.6");
     let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");

@@ -101,9 +101,6 @@ const FEW: u64 = 2;
 /// An allocation must have stayed this long to be called kept, in nanoseconds.
 const YOUNG_NS: u64 = 3_000_000_000;
 
-/// Fewer sampled objects say nothing of who allocates.
-const OBJECTS_LEAST: usize = 500;
-
 /// The holdings that can be what a layer is made of.
 fn holding(tracer: &Tracer, layer: &str) -> Vec<Holding> {
     let all = tracer.holdings().into_iter();
@@ -120,10 +117,6 @@ pub fn keep_fates(tracer: &mut Tracer, now_ns: u64) {
 /// was seen.
 fn sampled(tracer: &mut Tracer, verdict: &Verdict, of: Of, now_ns: u64) -> Option<Vec<Culprit>> {
     let kept = tracer.kept(now_ns.saturating_sub(YOUNG_NS), ENOUGH_KEPT)?;
-    // An interpreter that was built with its allocator inlined shows few of its calls, not all alike.
-    if of == Of::Objects && tracer.burst_samples().is_none_or(|seen| seen < OBJECTS_LEAST) {
-        return None;
-    }
     let own = |h: &Holding| of == Of::Heap && h.pid == verdict.pid && h.backing == Backing::Chunk;
     let chunks: Vec<Holding> = tracer.holdings().into_iter().filter(own).collect();
     let growth = verdict.grown_bytes.max(1);

@@ -67,6 +67,9 @@ pub(crate) const LOOK: Duration = Duration::from_secs(1);
 /// Looking at residency costs at most one part in this of the time.
 const BUDGET: u32 = 40;
 
+/// After so many refusals CPython's allocator is not asked for any more.
+const TRIES: u32 = 4;
+
 /// Hunts until the time is up, the targets have ended, or `stop` is set. `attached` is called when
 /// nothing more can be missed.
 ///
@@ -102,7 +105,7 @@ pub fn run(
         next_fates: started,
         hooks,
         no_bursts: None,
-        no_objects: false,
+        no_objects: 0,
         objects: Censuses::default(),
         profiles: Profiles::default(),
         floor: options.floor,
@@ -113,7 +116,9 @@ pub fn run(
     // A busy machine takes long to attach, and what is judged is the time that was watched.
     let deadline = Instant::now() + options.time;
     while Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
-        hunt.tracer.pump(PUMP.min(deadline.saturating_duration_since(Instant::now())));
+        let left = deadline.saturating_duration_since(Instant::now());
+        let wait = hunt.tracer.burst_due(PUMP.min(left));
+        hunt.tracer.pump(wait);
         hunt.tracer.burst();
         if Instant::now() >= hunt.next_look {
             if !hunt.tracer.any_alive() {
@@ -146,8 +151,8 @@ struct Hunt {
     hooks: JoinHandle<Option<serde_json::Value>>,
     /// Why malloc cannot be probed.
     no_bursts: Option<String>,
-    /// Whether CPython's allocator cannot be probed.
-    no_objects: bool,
+    /// How often CPython's allocator could not be probed: one that is just starting can be, later.
+    no_objects: u32,
     floor: Option<Floor>,
     objects: Censuses,
     profiles: Profiles,
@@ -206,7 +211,7 @@ impl Hunt {
         let Some((pid, of)) = self.allocates(now) else { return };
         let is_refused = match of {
             Of::Heap => self.no_bursts.is_some(),
-            Of::Objects => self.no_objects,
+            Of::Objects => self.no_objects >= TRIES,
         };
         if is_refused || now.is_some_and(|(p, o)| p != pid || o == of) {
             return;
@@ -219,7 +224,7 @@ impl Hunt {
             match of {
                 Of::Heap => _ = self.no_bursts.get_or_insert(why.to_string()),
                 // The stacks by which arenas grew are left, and the census.
-                Of::Objects => self.no_objects = true,
+                Of::Objects => self.no_objects += 1,
             }
         }
     }
@@ -231,7 +236,7 @@ impl Hunt {
             None => {}
             Some(floor @ (Floor::Heap | Floor::Python)) if now.is_none() => {
                 let of = if floor == Floor::Heap { Of::Heap } else { Of::Objects };
-                return Some((self.tracer.alive().first()?.pid(), of));
+                return Some((self.most_grown()?, of));
             }
             Some(_) => return None,
         }
@@ -240,7 +245,7 @@ impl Hunt {
         if objects.is_none() && now.is_none() {
             objects = self.mapped_arenas();
         }
-        let objects = objects.filter(|_| !self.no_objects);
+        let objects = objects.filter(|_| self.no_objects < TRIES);
         let (h, o) = (heap.map_or(0, |(_, n)| n), objects.map_or(0, |(_, n)| n));
         let objects_first = match now {
             None => o > h,
@@ -249,6 +254,15 @@ impl Hunt {
         };
         let (of, grower) = if objects_first { (Of::Objects, objects) } else { (Of::Heap, heap) };
         grower.map(|(pid, _)| (pid, of))
+    }
+
+    /// The process that grew most; of several, once one has.
+    fn most_grown(&self) -> Option<u32> {
+        if let [only] = self.tracer.alive().as_slice() {
+            return Some(only.pid());
+        }
+        let grown = self.growth.counted().filter(|(_, bytes)| *bytes >= 1 << 20);
+        grown.max_by_key(|(_, bytes)| *bytes).map(|(pid, _)| pid)
     }
 
     /// The process that has mapped most for Python's objects, between the ledger's samples, and how much.

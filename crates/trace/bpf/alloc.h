@@ -94,6 +94,24 @@ INLINE int give_chunk(struct regs *r)
 	return 0;
 }
 
+/* An object of Python's: its pool knows its size, and where its block begins. */
+INLINE int give_object(struct regs *r)
+{
+	u32 tgid = pid_tgid() >> 32;
+	struct target *t = map_lookup(&targets, &tgid);
+	struct record *rec = scratch_of();
+	if (!t || !has_room_for_samples() || !rec || !r->ax)
+		return 0;
+	fill(&rec->event, KIND_ALLOC, t);
+	rec->event.nr = 0;
+	rec->event.args[0] = rec->event.args[2] = 1;
+	rec->event.args[1] = 0;
+	rec->event.ret = r->ax;
+	name_stack(rec, t, r->ip, r->sp, r->bp);
+	emit_record(rec);
+	return 0;
+}
+
 /* One program is on many functions. The cookie's low byte says which kind of function it is, as `Ask`
  * and `Give` of src/allocators.rs, the rest which one. */
 enum { COOKIE_FUNCTION = 8, COOKIE_KIND = 0xff };
@@ -125,7 +143,14 @@ SEC("uretprobe")
 int gives(struct regs *r)
 {
 	u64 cookie = attach_cookie(r);
-	return cookie & COOKIE_KIND ? give_chunk(r) : give(r, cookie >> COOKIE_FUNCTION);
+	switch (cookie & COOKIE_KIND) {
+	case 0:
+		return give(r, cookie >> COOKIE_FUNCTION);
+	case 1:
+		return give_chunk(r);
+	default:
+		return give_object(r);
+	}
 }
 
 /* free, and all that are like it; the cookie says whether a context comes before the address. */

@@ -32,20 +32,6 @@ pub enum Ask {
     ContextRealloc,
 }
 
-impl Ask {
-    /// The BPF program that knows only this kind, if there is one.
-    pub fn program(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Malloc => "ask_malloc",
-            Self::Calloc => "ask_calloc",
-            Self::Realloc => "ask_realloc",
-            Self::Aligned => "ask_aligned",
-            Self::Posix => "ask_posix",
-            Self::ContextCalloc | Self::ContextRealloc => return None,
-        })
-    }
-}
-
 /// Where the size of what was given is known from: the cookies of `gives` in `bpf/alloc.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
@@ -54,16 +40,8 @@ pub enum Give {
     Asked,
     /// From the word before it.
     Chunk,
-}
-
-impl Give {
-    /// The BPF program that knows only this kind.
-    pub fn program(self) -> &'static str {
-        match self {
-            Self::Asked => "given",
-            Self::Chunk => "given_chunk",
-        }
-    }
+    /// From its pool, since it is an object of Python's, or a part of one.
+    Object,
 }
 
 /// A function to probe.

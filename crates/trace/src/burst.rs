@@ -3,6 +3,7 @@
 //!
 //! Which functions, and where they must not be probed, [`crate::allocators`] knows.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use plumb_target::{Memory, Process, ReadMemory};
@@ -21,6 +22,20 @@ use crate::usdt::Told;
 /// function's own are on for as long as it takes to put the others on and off as well, the busiest
 /// functions' the shortest.
 pub const BURST: Duration = Duration::from_millis(4);
+
+/// An object that was not looked at for so long may be another by then, in nanoseconds.
+const SOON_NS: u64 = 60_000_000;
+
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+/// [`Samples::look`], or the same of fewer of them.
+type Look = fn(&mut Samples, &mut dyn FnMut(u64, &mut Sample) -> Fate);
+
+/// Functions probed by a kernel that puts each probe on by itself.
+const SINGLY_MOST: usize = 16;
 
 /// Whose allocations are probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +59,8 @@ pub struct Bursts {
     tells: bool,
     /// The target made probed text writable: never again.
     refused: bool,
+    /// Where CPython's objects are, as it was known at the last look.
+    pools: Option<Pools>,
 }
 
 impl Bursts {
@@ -52,12 +69,17 @@ impl Bursts {
     /// # Errors
     /// None that can be probed, text that differs from its file, or a kernel that refuses.
     pub fn new(process: &Process, of: Of, probe: &mut Probe) -> Result<Self, Error> {
-        let allocators = match of {
+        let mut allocators = match of {
             Of::Heap => allocators::find(process)?,
             Of::Objects => crate::python::allocator::find(process)?,
         };
         let tells = !allocators.told.is_empty();
         let together = probe.bursts()?.together();
+        if !together {
+            // One after the other takes long: the last named are the busiest.
+            let points = &mut allocators.points;
+            points.drain(..points.len().saturating_sub(SINGLY_MOST));
+        }
         let keeper = Keeper::start(together).map_err(|e| refusal("malloc", &e.to_string()))?;
         Ok(Self {
             process: *process,
@@ -68,6 +90,7 @@ impl Bursts {
             of,
             tells,
             refused: false,
+            pools: None,
         })
     }
 
@@ -222,16 +245,45 @@ impl Bursts {
         if self.listens() || self.samples.seen() == 0 || !self.can_ask() {
             return;
         }
+        if self.of == Of::Objects {
+            self.pools = Pools::of(&self.process);
+        }
+        self.look_with(Samples::look);
+    }
+
+    /// The same of the last burst only, which is cheap.
+    pub fn look_at_last(&mut self) {
+        if self.listens() || self.samples.seen() == 0 {
+            return;
+        }
+        match &mut self.pools {
+            Some(pools) => pools.forget(),
+            None if self.of == Of::Objects => self.pools = Pools::of(&self.process),
+            None => {}
+        }
+        self.look_with(Samples::look_at_last);
+    }
+
+    fn look_with(&mut self, look: Look) {
         match self.of {
             Of::Objects => {
-                if let Some(mut pools) = Pools::of(&self.process) {
-                    self.samples.look(|address, _| pools.fate(address));
+                if let Some(pools) = &mut self.pools {
+                    let now_ns = monotonic_ns();
+                    look(&mut self.samples, &mut |address, sample| {
+                        if sample.mark.is_none() && now_ns > sample.time_ns + SOON_NS {
+                            return Fate::Unknown;
+                        }
+                        sample.mark =
+                            sample.mark.or_else(|| pools.mark(address, sample.is_object()));
+                        pools.fate(address)
+                    });
                 }
             }
             Of::Heap if self.allocators.glibc => {
                 let Ok(memory) = Memory::open(&self.process) else { return };
-                let fate = |address, sample: &Sample| fate(address, sample, &memory);
-                self.samples.look(|address, s| fate(address, s).unwrap_or(Fate::InUse));
+                look(&mut self.samples, &mut |address, sample| {
+                    fate(address, sample, &memory).unwrap_or(Fate::InUse)
+                });
             }
             Of::Heap => {}
         }
@@ -247,8 +299,25 @@ impl Bursts {
             Of::Objects => Pools::of(&self.process),
             Of::Heap => None,
         };
+        // Objects of different types begin at different places of a block.
+        let mut latest: HashMap<u64, u64> = HashMap::new();
+        if let Some(pools) = &mut pools {
+            for (address, sample) in self.samples.tracked() {
+                let time = latest.entry(pools.block(address).unwrap_or(address)).or_default();
+                *time = sample.time_ns.max(*time);
+            }
+        }
         self.samples.kept(until_ns, |address, sample| match (&mut pools, &memory) {
-            (Some(pools), _) => pools.fate(address),
+            (Some(pools), _) => {
+                let block = pools.block(address).unwrap_or(address);
+                let is_latest = latest.get(&block).is_none_or(|time| *time <= sample.time_ns);
+                let (then, now) = (sample.mark, pools.mark(address, sample.is_object()));
+                match then.zip(now) {
+                    Some((then, now)) if is_latest && then.is_still(&now) => pools.fate(address),
+                    Some(_) => Fate::Freed,
+                    None => Fate::Unknown,
+                }
+            }
             (_, Some(memory)) => fate(address, sample, memory).unwrap_or(Fate::Freed),
             _ => Fate::InUse,
         })

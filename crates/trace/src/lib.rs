@@ -29,6 +29,7 @@ mod images;
 pub mod intervals;
 mod jit;
 mod keeper;
+mod marks;
 pub mod modules;
 pub mod pools;
 pub mod probe;

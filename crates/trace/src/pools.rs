@@ -1,10 +1,11 @@
 //! Whether blocks that CPython's allocator gave are still in use, by its own pools.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use plumb_target::python::{Arena, Pool, find, interpreter, pool_at};
+use plumb_target::python::{Arena, POOL_HEADER, Pool, find, interpreter, pool_at};
 use plumb_target::{Memory, Process, ReadMemory, images, maps};
 
+use crate::marks::{MARK_WORDS, Mark};
 use crate::samples::Fate;
 
 /// What of a pool's blocks is free, each read once.
@@ -12,7 +13,7 @@ use crate::samples::Fate;
 pub struct Pools {
     memory: Memory,
     arenas: Vec<Arena>,
-    known: HashMap<u64, Option<(Pool, HashSet<u64>)>>,
+    known: HashMap<u64, Option<(Pool, Free)>>,
 }
 
 impl Pools {
@@ -23,11 +24,49 @@ impl Pools {
         Some(Self { memory, arenas, known: HashMap::new() })
     }
 
-    /// What became of a block. One that lies in no arena was malloc's, which is accounted for by itself.
+    /// Forgets what was free: it is read again.
+    pub fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    /// What became of a block, or of an object in it. One that lies in no arena was malloc's, which is
+    /// accounted for by itself.
     pub fn fate(&mut self, address: u64) -> Fate {
+        let Some((at, pool)) = self.pool(address) else { return Fate::Mapped };
+        let in_use = pool.as_ref().and_then(|(pool, free)| {
+            let block = block(pool, at, address)?;
+            let in_use =
+                pool.live > 0 && block - at < u64::from(pool.carved) && !free.has(block - at);
+            in_use.then_some(pool.block)
+        });
+        in_use.map_or(Fate::Freed, Fate::InUseOf)
+    }
+
+    /// Where the block of an object begins: behind the collector's words, if it has any.
+    pub fn block(&mut self, address: u64) -> Option<u64> {
+        let (at, pool) = self.pool(address)?;
+        block(&pool.as_ref()?.0, at, address)
+    }
+
+    /// What marks the block of an object. Where it is known to be one, and not only what one is put into,
+    /// it is plain if it begins where its block does.
+    pub fn mark(&mut self, address: u64, is_object: bool) -> Option<Mark> {
+        let (at, pool) = self.pool(address)?;
+        let pool = pool.as_ref()?.0;
+        let block = block(&pool, at, address)?;
+        let mut bytes = [0; MARK_WORDS * 8];
+        let length = bytes.len().min(usize::try_from(pool.block).ok()?);
+        if self.memory.read_at(block, &mut bytes[..length]) < length {
+            return None;
+        }
+        let mut words = [0; MARK_WORDS];
+        words.iter_mut().zip(plumb_target::memory::words(&bytes)).for_each(|(w, read)| *w = read);
+        Some(Mark { words, is_plain: is_object && block == address })
+    }
+
+    fn pool(&mut self, address: u64) -> Option<(u64, &Option<(Pool, Free)>)> {
         let at = self.arenas.partition_point(|arena| arena.range.end <= address);
-        let arena = self.arenas.get(at).filter(|arena| arena.range.contains(&address));
-        let Some(arena) = arena else { return Fate::Mapped };
+        let arena = self.arenas.get(at).filter(|arena| arena.range.contains(&address))?;
         let at = address & !(arena.pool_size - 1);
         let memory = &self.memory;
         let pool = self.known.entry(at).or_insert_with(|| {
@@ -37,11 +76,13 @@ impl Pools {
             let free = free_blocks(&pool, at, &bytes[..got]);
             Some((pool, free))
         });
-        let in_use = pool.as_ref().is_some_and(|(pool, free)| {
-            pool.live > 0 && address - at < u64::from(pool.carved) && !free.contains(&address)
-        });
-        if in_use { Fate::InUse } else { Fate::Freed }
+        Some((at, pool))
     }
+}
+
+fn block(pool: &Pool, at: u64, address: u64) -> Option<u64> {
+    let into = address.checked_sub(at)?.checked_sub(POOL_HEADER)?;
+    Some(address - into.checked_rem(pool.block)?)
 }
 
 /// The arenas of a process's interpreter, as they come, and its memory.
@@ -56,15 +97,40 @@ pub(crate) fn arenas(process: &Process) -> Option<(Memory, Vec<Arena>)> {
     Some((memory, arenas))
 }
 
+/// Which blocks of a pool were given back, a bit for each place where one may begin.
+#[derive(Debug, PartialEq, Eq)]
+struct Free(Vec<u64>);
+
+impl Free {
+    /// Bytes between two places.
+    const STEP: u64 = 16;
+
+    fn has(&self, offset: u64) -> bool {
+        let bit = offset / Self::STEP;
+        self.0.get((bit / 64) as usize).is_some_and(|word| word >> (bit % 64) & 1 != 0)
+    }
+
+    /// Whether it was new, and lies in the pool.
+    fn add(&mut self, offset: u64) -> bool {
+        let bit = offset / Self::STEP;
+        let Some(word) = self.0.get_mut((bit / 64) as usize) else { return false };
+        let was = *word;
+        *word |= 1 << (bit % 64);
+        *word != was
+    }
+}
+
 /// The blocks of the pool at `start` that were given back, by their links; a list that leads elsewhere, or
 /// back, ends there.
-fn free_blocks(pool: &Pool, start: u64, bytes: &[u8]) -> HashSet<u64> {
-    let mut free = HashSet::new();
+fn free_blocks(pool: &Pool, start: u64, bytes: &[u8]) -> Free {
+    let bits = bytes.len() as u64 / Free::STEP;
+    let mut free = Free(vec![0; bits.div_ceil(64) as usize]);
     let mut at = pool.free_block;
     loop {
-        let word = at.checked_sub(start).and_then(|from| bytes.get(from as usize..)?.first_chunk());
-        let Some(word) = word else { return free };
-        if !free.insert(at) {
+        let offset = at.checked_sub(start);
+        let word = offset.and_then(|from| bytes.get(from as usize..)?.first_chunk());
+        let (Some(offset), Some(word)) = (offset, word) else { return free };
+        if !free.add(offset) {
             return free;
         }
         at = u64::from_le_bytes(*word);
@@ -82,8 +148,13 @@ mod tests {
         // A link to itself: a pool that is being changed.
         pool[0x200..0x208].copy_from_slice(&0x1_0200u64.to_le_bytes());
         let head = Pool { live: 3, block: 32, free_block: 0x1_0100, carved: 2048 };
-        assert_eq!(free_blocks(&head, 0x1_0000, &pool), [0x1_0100, 0x1_0200].into());
+        let free = free_blocks(&head, 0x1_0000, &pool);
+        assert!(free.has(0x100) && free.has(0x200) && !free.has(0x110) && !free.has(1 << 20));
+        let [first, second] = [0x1_0030, 0x1_0050];
+        assert_eq!(block(&head, 0x1_0000, second), Some(second));
+        assert_eq!(block(&head, 0x1_0000, second - 16), Some(first));
+        assert_eq!(block(&head, 0x1_0000, 0x1_0010), None);
         let away = Pool { free_block: 0x9_0000, ..head };
-        assert_eq!(free_blocks(&away, 0x1_0000, &pool), [].into());
+        assert_eq!(free_blocks(&away, 0x1_0000, &pool).0.iter().sum::<u64>(), 0);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::account::StackId;
+use crate::marks::Mark;
 
 /// An allocation that a burst saw.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,9 +16,21 @@ pub struct Sample {
     pub stack: StackId,
     /// When, `CLOCK_MONOTONIC` nanoseconds.
     pub time_ns: u64,
+    /// What marks an object as the one that was seen.
+    pub mark: Option<Mark>,
     /// In which burst.
     burst: u32,
 }
+
+impl Sample {
+    /// Whether it is an object of Python's for certain, and not only what one is put into.
+    pub fn is_object(&self) -> bool {
+        self.bytes == OBJECT
+    }
+}
+
+/// For how many bytes the probes of [`crate::allocators::Give::Object`] say that an object stands.
+const OBJECT: u64 = 1;
 
 /// What one stack's sampled allocations became.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -51,8 +64,12 @@ pub struct Given {
 pub enum Fate {
     /// In use, or nothing speaks against it.
     InUse,
+    /// In use, with a block of so many bytes to itself.
+    InUseOf(u64),
     /// Freed.
     Freed,
+    /// Nobody can say any more.
+    Unknown,
     /// A mapping of its own, which is accounted for by its syscalls.
     Mapped,
 }
@@ -104,6 +121,11 @@ impl Samples {
     /// How many allocations were seen.
     pub fn seen(&self) -> usize {
         self.seen
+    }
+
+    /// Those of which no end was seen, by address.
+    pub fn tracked(&self) -> impl Iterator<Item = (u64, &Sample)> {
+        self.tracked.iter().map(|(address, sample)| (*address, sample))
     }
 
     /// Another burst begins.
@@ -158,7 +180,10 @@ impl Samples {
         self.span = Some((first.min(time_ns), last.max(time_ns)));
         self.seen += 1;
         self.births.push((stack, time_ns));
-        self.tracked.insert(address, Sample { bytes, pieces, stack, time_ns, burst: self.burst });
+        self.tracked.insert(
+            address,
+            Sample { bytes, pieces, stack, time_ns, mark: None, burst: self.burst },
+        );
     }
 
     /// What was given at an address is given back.
@@ -182,16 +207,25 @@ impl Samples {
         }
     }
 
+    /// Looks only at those of the last burst: what does not live for long is free soon, and holds something
+    /// else that stays a little later.
+    pub fn look_at_last(&mut self, fate: &mut dyn FnMut(u64, &mut Sample) -> Fate) {
+        let last = self.burst;
+        self.look(&mut |address: u64, s: &mut Sample| {
+            if s.burst == last { fate(address, s) } else { Fate::InUse }
+        });
+    }
+
     /// Looks which of them are free at this moment. What comes and goes is found free at some look, though
     /// at the end its memory may hold something else that stays.
-    pub fn look(&mut self, mut fate: impl FnMut(u64, &Sample) -> Fate) {
+    pub fn look(&mut self, fate: &mut dyn FnMut(u64, &mut Sample) -> Fate) {
         let dead = &mut self.dead;
         self.tracked.retain(|address, sample| {
-            let is_free = fate(*address, sample) == Fate::Freed;
-            if is_free {
+            let fate = fate(*address, sample);
+            if fate == Fate::Freed {
                 dead.entry(sample.stack).or_default().found += 1;
             }
-            !is_free
+            !matches!(fate, Fate::Freed | Fate::Unknown)
         });
     }
 
@@ -219,17 +253,19 @@ impl Samples {
         let mut by = HashMap::<StackId, (Kept, u64)>::new();
         for (address, s) in self.tracked.iter().filter(|(_, s)| s.time_ns <= until_ns) {
             let (kept, freed) = by.entry(s.stack).or_default();
-            match fate(*address, s) {
-                Fate::InUse => {
+            let fate = fate(*address, s);
+            let bytes = if let Fate::InUseOf(bytes) = fate { bytes } else { s.bytes };
+            match fate {
+                Fate::InUse | Fate::InUseOf(_) => {
                     kept.first_ns =
                         if kept.count == 0 { s.time_ns } else { kept.first_ns.min(s.time_ns) };
                     kept.count += 1;
                     kept.pieces += s.pieces;
-                    kept.bytes += s.bytes;
-                    kept.squares += (s.bytes as f64).powi(2);
+                    kept.bytes += bytes;
+                    kept.squares += (bytes as f64).powi(2);
                 }
                 Fate::Freed => *freed += 1,
-                Fate::Mapped => {}
+                Fate::Mapped | Fate::Unknown => {}
             }
         }
         let (watched, gap) = (self.watched(), self.gap());
@@ -402,7 +438,7 @@ mod tests {
         }
         for look in 0..8u64 {
             // Half of the others' memory is in use at any time.
-            samples.look(|address, _| match address {
+            samples.look(&mut |address, _: &mut Sample| match address {
                 a if a < 1 << 20 && (a / 64 + look * 7) % 2 == 0 => Fate::Freed,
                 _ => Fate::InUse,
             });

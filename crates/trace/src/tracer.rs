@@ -38,6 +38,7 @@ pub struct Tracer {
     written: HashMap<(u32, StackId), Holding>,
     bursts: Option<Bursts>,
     next_burst: Instant,
+    next_glance: Instant,
     /// What was known last of the allocations that bursts saw.
     fates: Vec<(StackId, Kept)>,
     /// Since when a program that tells of its own samples is listened to, and the events before that.
@@ -91,6 +92,7 @@ impl Tracer {
             written: HashMap::new(),
             bursts: None,
             next_burst: Instant::now(),
+            next_glance: Instant::now(),
             fates: Vec::new(),
             telling: None,
             burst_events: None,

@@ -32,6 +32,8 @@ pub struct Pool {
 /// `struct pool_header`: count, free block, next, previous, arena's index, size class, next and last
 /// offset.
 const HEADER: usize = 48;
+/// Where the first block of a pool begins, in bytes.
+pub const POOL_HEADER: u64 = HEADER as u64;
 const ALIGNMENT: u64 = 16;
 /// `SMALL_REQUEST_THRESHOLD / ALIGNMENT`.
 const CLASSES: u32 = 32;

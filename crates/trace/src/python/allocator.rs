@@ -9,6 +9,7 @@
 use plumb_target::python::interpreter;
 use plumb_target::{Image, Memory, Process, ReadMemory, images, maps};
 
+use super::constructors;
 use crate::Error;
 use crate::allocators::{Allocators, Ask, Free, Give, Point, checked, refusal};
 
@@ -44,14 +45,20 @@ pub fn find(process: &Process) -> Result<Allocators, Error> {
                 offset,
             })
         };
-        let points = vec![
+        let mut points = vec![
             point("Python's realloc", realloc, Ask::ContextRealloc)?,
             point("Python's calloc", calloc, Ask::ContextCalloc)?,
             point("Python's malloc", malloc, Ask::Aligned)?,
         ];
+        let text = vec![image.range.clone()];
+        let makers = constructors::beside(process, image, malloc)?;
+        if !makers.is_empty() {
+            // What is given back is mostly given back by a copy, too.
+            points.splice(0..0, makers);
+            return Ok(Allocators { points, text, ..Allocators::default() });
+        }
         let free = offset("Python's free", free)?;
         let frees = vec![Free { path: path.clone(), offset: free, has_context: true }];
-        let text = vec![image.range.clone()];
         return Ok(Allocators { points, frees, text, ..Allocators::default() });
     }
     Err(refusal("Python's malloc", "no CPython that can be read runs there"))

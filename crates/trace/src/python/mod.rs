@@ -8,6 +8,7 @@
 pub mod allocator;
 pub mod census;
 pub mod code;
+mod constructors;
 pub mod layout;
 pub mod lines;
 pub mod merge;

@@ -16,7 +16,13 @@ const CALL_COST: Duration = Duration::from_micros(6);
 /// Probing takes at most one part in this of the target's time: 5 %.
 const BURST_SHARE: u32 = 20;
 /// Bursts are no closer than this.
-const BURST_LEAST: Duration = Duration::from_millis(150);
+const BURST_LEAST: Duration = Duration::from_millis(50);
+/// What was just seen is looked at again and again, for one part in this of the time.
+const GLANCE_SHARE: u32 = 40;
+/// And no more often than this.
+const GLANCE_LEAST: Duration = Duration::from_millis(20);
+/// How often it is asked whether a burst's probes are off.
+const ASK_OFF: Duration = Duration::from_millis(20);
 /// A program that tells of its allocations has told of one by then.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -87,16 +93,33 @@ impl Tracer {
         true
     }
 
+    /// When [`Tracer::burst`] has something to do next, if that is within `most`.
+    pub fn burst_due(&self, most: Duration) -> Duration {
+        match &self.bursts {
+            None => most,
+            Some(bursts) if bursts.tells() || bursts.is_refused() => most,
+            Some(_) if self.burst_events.is_some() => most.min(ASK_OFF),
+            Some(_) => {
+                let next = self.next_burst.min(self.next_glance);
+                most.min(next.saturating_duration_since(Instant::now()))
+            }
+        }
+    }
+
     /// One burst, if it is time: probes on, a few milliseconds, probes off.
     pub fn burst(&mut self) {
         if self.listen() {
             return;
+        }
+        if Instant::now() >= self.next_glance {
+            self.glance();
         }
         let is_off = self.bursts.as_mut().is_some_and(|bursts| bursts.is_off(&mut self.probe));
         if !is_off {
             return;
         }
         if let Some(before) = self.burst_events.take() {
+            self.glance();
             // Also those that came while the kernel took the probes off.
             let calls = self.probe.counters().calls().saturating_sub(before);
             let cost = CALL_COST * u32::try_from(calls).unwrap_or(u32::MAX);
@@ -118,7 +141,18 @@ impl Tracer {
                 Err(why) => self.burst_failure = Some(why.to_string()),
             }
             bursts.off();
+            self.pump(Duration::ZERO);
+            self.glance();
         }
+    }
+
+    /// Soon after a burst, and often, it shows what lives for moments only.
+    fn glance(&mut self) {
+        let begun = Instant::now();
+        if let Some(bursts) = &mut self.bursts {
+            bursts.look_at_last();
+        }
+        self.next_glance = begun + (begun.elapsed() * GLANCE_SHARE).max(GLANCE_LEAST);
     }
 
     /// Takes the last burst's probes off, for good.
