@@ -22,6 +22,7 @@ impl Arena {
     pub(crate) fn whole(name: &str, bytes: usize) -> Result<Self, Error> {
         let arena = Self::new(name, bytes)?;
         arena.region.populate(0..bytes).map_err(Error::Memory)?;
+        arena.region.collapse(0..bytes);
         Ok(arena)
     }
 

@@ -7,8 +7,8 @@ use crate::{Error, Pool};
 
 /// What a pool has when it is handed over: some hundred tokens, in a few milliseconds.
 const FIRST: usize = 8 << 20;
-/// What is taken at once, under the kernel's lock on the address space: one huge page, in a fraction of a
-/// millisecond.
+/// What is taken at once, under the kernel's lock on the address space, in a fraction of a millisecond,
+/// and then made one huge page.
 const PIECE: usize = 2 << 20;
 
 /// The rest of a pool's memory, still to be taken.
@@ -33,11 +33,17 @@ impl Fill {
     pub fn run(mut self) -> Result<(), Error> {
         while let Some(pool) = self.pool.upgrade() {
             let region = pool.region();
+            if self.from == FIRST {
+                // Nobody waits for it here.
+                region.collapse(0..FIRST);
+            }
             if self.from >= region.len() {
                 pool.filled.store(true, Ordering::Relaxed);
                 break;
             }
-            region.populate(self.from..self.from + PIECE)?;
+            let piece = self.from..self.from + PIECE;
+            region.populate(piece.clone())?;
+            region.collapse(piece);
             self.from += PIECE;
         }
         Ok(())

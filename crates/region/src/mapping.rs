@@ -62,8 +62,7 @@ impl Region {
 
     /// Takes the memory of some bytes of a region of ours now, so that memory that is short is an
     /// error here and not a stall, or a death, in the middle of a request. Bytes stay as they are,
-    /// whoever reads or writes them meanwhile. Whole huge pages are made such where the kernel has
-    /// some: what lies in them is read far faster.
+    /// whoever reads or writes them meanwhile.
     ///
     /// # Errors
     /// [`Error::System`] when memory is short.
@@ -93,17 +92,23 @@ impl Region {
             bytes: self.bytes,
             step: "populate",
             errno,
-        })?;
-        let (from, last) = (start.next_multiple_of(HUGE), end / HUGE * HUGE);
-        if from < last {
-            // SAFETY: as above; which pages a byte lies in changes nothing. What the kernel cannot do
-            // stays in small pages.
+        })
+    }
+
+    /// Makes the whole huge pages among some populated bytes such, where the kernel has some: what lies in
+    /// them is read far faster. It may have to make room for them first, so that it can take long; bytes
+    /// stay as they are, whoever reads or writes them meanwhile.
+    pub fn collapse(&self, bytes: Range<usize>) {
+        let end = bytes.end.min(self.bytes) / HUGE * HUGE;
+        let start = bytes.start.next_multiple_of(HUGE);
+        if start < end {
+            // SAFETY: the range lies within our own live mapping; which pages a byte lies in changes
+            // nothing. What the kernel cannot do stays in small pages.
             unsafe {
-                let first = self.base.add(from).as_ptr().cast();
-                libc::madvise(first, last - from, libc::MADV_COLLAPSE);
+                let first = self.base.add(start).as_ptr().cast();
+                libc::madvise(first, end - start, libc::MADV_COLLAPSE);
             }
         }
-        Ok(())
     }
 
     /// A peer's region, mapped read-only from the descriptor that it handed over. In the list of

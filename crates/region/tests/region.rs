@@ -129,3 +129,20 @@ fn a_region_as_long_as_a_huge_page_begins_where_one_does_and_reserves_nothing_be
         assert!(!maps.lines().any(|l| l.starts_with(&after) && l.contains(" ---p ")), "{maps}");
     }
 }
+
+#[test]
+fn collapsing_keeps_bytes_and_takes_nothing_beyond() {
+    const HUGE: usize = 2 << 20;
+    let region = Region::create("region-test-collapse", 2 * HUGE + 8192).unwrap();
+    let at = |offset: usize| {
+        // SAFETY: a byte of the live mapping, which this thread alone uses.
+        unsafe { &mut *region.base().as_ptr().add(offset) }
+    };
+    region.populate(HUGE..2 * HUGE).unwrap();
+    *at(HUGE + 12_345) = 7;
+    region.collapse(100..region.len());
+    assert_eq!((*at(HUGE + 12_344), *at(HUGE + 12_345)), (0, 7));
+    *at(HUGE + 12_345) = 8;
+    region.collapse(HUGE..2 * HUGE);
+    assert_eq!(*at(HUGE + 12_345), 8);
+}
