@@ -286,11 +286,9 @@ fn in_arenas(memory: &impl ReadMemory, arenas: &[Range], residency: &Residency) 
             let start = arena.start + index * SLICE;
             sound.then(|| (index, start..start + count * SLICE))
         };
-        for slice in 1..slices {
-            let start = arena.start + slice * SLICE;
-            if !residency.contains(start) {
-                continue;
-            }
+        // What an arena says of its size may be anything; what is resident is not.
+        for start in resident_slices(arena, residency) {
+            let slice = (start - arena.start) / SLICE;
             let Some(record) = memory.words_at(start, PAGE_WORDS) else { continue };
             let at = SAYS.iter().find_map(|at| of(&record[*at..*at + 2]));
             if let Some((_, area)) = at.filter(|(index, _)| *index == slice) {
@@ -301,6 +299,16 @@ fn in_arenas(memory: &impl ReadMemory, arenas: &[Range], residency: &Residency) 
             .extend(in_table(memory, arena, residency, &of).into_iter().map(|p| (p.area.start, p)));
     }
     places.into_values().collect()
+}
+
+/// Where slices of an arena begin in resident memory, but for its header's.
+fn resident_slices(arena: &Range, residency: &Residency) -> impl Iterator<Item = u64> {
+    let within = residency.runs().iter().filter(|r| r.start < arena.end && r.end > arena.start);
+    within.flat_map(|run| {
+        let from = (run.start.max(arena.start) - arena.start).next_multiple_of(SLICE).max(SLICE);
+        let to = run.end.min(arena.end);
+        (arena.start + from..to).step_by(SLICE as usize)
+    })
 }
 
 /// Records in a table after an arena's header.
@@ -399,5 +407,15 @@ mod tests {
         circle.put(BLOCKS + (2 << 14), bytes(&[BLOCKS + (2 << 14)]));
         assert_eq!(live(&circle), None);
         assert_eq!(live(&Pieces::default()), None);
+    }
+
+    #[test]
+    fn an_arena_that_says_it_is_enormous_costs_what_is_resident() {
+        let arena = SEGMENT..SEGMENT + (SLICE << 28);
+        let resident =
+            [SEGMENT..SEGMENT + 2 * SLICE, SEGMENT + (SLICE << 20)..SEGMENT + (SLICE << 20) + 1];
+        let residency = Residency::of(resident);
+        let found: Vec<u64> = resident_slices(&arena, &residency).collect();
+        assert_eq!(found, [SEGMENT + SLICE, SEGMENT + (SLICE << 20)]);
     }
 }
