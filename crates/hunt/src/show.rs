@@ -97,8 +97,31 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
             writeln!(out, "            … {} more", c.frames.len() - shown)?;
         }
     }
+    unnamed(out, &r.culprits)?;
     if r.culprits.len() > CULPRITS {
         writeln!(out, "          … {} more culprits, see --json", r.culprits.len() - CULPRITS)?;
+    }
+    Ok(())
+}
+
+/// Which files have no names for what was shown of them, and what finds their debug files.
+fn unnamed(out: &mut String, culprits: &[Culprit]) -> std::fmt::Result {
+    let frames = culprits.iter().take(CULPRITS).flat_map(|c| &c.frames);
+    let mut told: Vec<&str> = Vec::new();
+    for f in frames.filter(|f| f.function.is_none()) {
+        let (Some(module), Some(id)) = (f.module.as_deref(), f.build_id.as_deref()) else {
+            continue;
+        };
+        let name = module.rsplit('/').next().unwrap_or(module);
+        if told.contains(&module) || PLUMBING.iter().any(|p| name.starts_with(p)) {
+            continue;
+        }
+        told.push(module);
+        let name = printable(name);
+        writeln!(
+            out,
+            "          ({name} has no symbols: its debug file is that of build id {id})"
+        )?;
     }
     Ok(())
 }
@@ -232,6 +255,21 @@ mod tests {
     fn frame(kind: FrameKind, name: &str, module: &str) -> Frame {
         let (function, module) = (Some(name.to_owned()), Some(module.to_owned()));
         Frame { kind, function, module, ..Frame::unknown() }
+    }
+
+    #[test]
+    fn a_file_without_symbols_is_told_by_its_build_id() {
+        let bare = |module: &str| Frame {
+            module: Some(module.to_owned()),
+            address: Some(0x401672),
+            build_id: Some("0aff".to_owned()),
+            ..Frame::unknown()
+        };
+        let frames = vec![bare("/lib/libc.so.6"), bare("/bin/server"), bare("/bin/server")];
+        let mut out = String::new();
+        unnamed(&mut out, &[Culprit { frames, ..Culprit::default() }]).expect("a string");
+        let line = "          (server has no symbols: its debug file is that of build id 0aff)\n";
+        assert_eq!(out, line);
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct Elf {
     pub eh_frame: Option<Section>,
     /// `.debug_frame`, decompressed.
     pub debug_frame: Option<Section>,
+    /// What its linker named it by.
+    pub build_id: Option<Vec<u8>>,
     /// Whether Go's linker made it: its code keeps frame pointers instead of tables.
     pub is_go: bool,
 }
@@ -96,6 +98,7 @@ impl Elf {
             eh_frame_hdr: section(".eh_frame_hdr"),
             debug_frame: if eh_frame.is_some() { None } else { section(".debug_frame") },
             eh_frame,
+            build_id: object.build_id().ok().flatten().map(<[u8]>::to_vec),
             is_go: object.section_by_name(".gopclntab").is_some()
                 || object.section_by_name(".go.buildinfo").is_some(),
         }

@@ -28,6 +28,9 @@ pub struct Frame {
     /// The address that the module's file states, where it has no name for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<u64>,
+    /// The build id of that file, in lower-case hex: who has its debug file can name the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
 }
 
 impl Frame {
@@ -40,6 +43,7 @@ impl Frame {
             file: None,
             line: None,
             address: None,
+            build_id: None,
         }
     }
 }

@@ -56,16 +56,20 @@ impl Symbols {
     fn look_up(&mut self, place: Place, modules: &Modules) -> Vec<Frame> {
         let Some(module) = modules.get(place.module) else { return vec![Frame::unknown()] };
         let name = module.path.to_string_lossy().into_owned();
-        let bare =
-            Frame { module: Some(name.clone()), address: Some(place.address), ..Frame::unknown() };
-        let Some(path) = module.readable() else { return vec![bare] };
-        let source = Source::Elf(Elf::new(path));
-        let found = self.symbolizer.symbolize_single(&source, Input::VirtOffset(place.address));
-        let Some(sym) =
-            found.ok().as_ref().and_then(|s| s.as_sym()).map(|s| (s.addr, named(s, &name)))
-        else {
-            return vec![bare];
+        let bare = Frame {
+            module: Some(name.clone()),
+            address: Some(place.address),
+            build_id: module.elf.build_id.as_deref().map(hex),
+            ..Frame::unknown()
         };
+        let debug = module.elf.build_id.as_deref().and_then(plumb_target::image::debug_file);
+        let files = module.readable().into_iter().chain(debug.filter(|path| path.exists()));
+        let found = files.into_iter().find_map(|path| {
+            let source = Source::Elf(Elf::new(path));
+            let found = self.symbolizer.symbolize_single(&source, Input::VirtOffset(place.address));
+            found.ok().as_ref().and_then(|s| s.as_sym()).map(|s| (s.addr, named(s, &name)))
+        });
+        let Some(sym) = found else { return vec![bare] };
         let (address, mut frames) = sym;
         if let Some(outer) = frames.last_mut()
             && outer.function.as_ref().is_some_and(|f| f.starts_with("__"))
@@ -87,6 +91,10 @@ impl Symbols {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn named(sym: &Sym<'_>, module: &str) -> Vec<Frame> {
     let frame = |function: &str, code: Option<&CodeInfo<'_>>| Frame {
         kind: FrameKind::Native,
@@ -95,6 +103,7 @@ fn named(sym: &Sym<'_>, module: &str) -> Vec<Frame> {
         file: code.map(|c| c.to_path().to_string_lossy().into_owned()),
         line: code.and_then(|c| c.line),
         address: None,
+        build_id: None,
     };
     let outer = frame(&sym.name, sym.code_info.as_deref());
     let inlined = sym.inlined.iter().map(|f| frame(&f.name, f.code_info.as_ref()));

@@ -141,7 +141,7 @@ impl Image {
 }
 
 /// Where distributions install the symbols of a stripped file.
-fn debug_file(build_id: &[u8]) -> Option<PathBuf> {
+pub fn debug_file(build_id: &[u8]) -> Option<PathBuf> {
     let (first, rest) = build_id.split_first()?;
     let rest: String = rest.iter().map(|b| format!("{b:02x}")).collect();
     Some(PathBuf::from(format!("/usr/lib/debug/.build-id/{first:02x}/{rest}.debug")))

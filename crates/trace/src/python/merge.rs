@@ -44,6 +44,7 @@ fn named(p: &PythonFrame, module: Option<String>) -> Frame {
         file: Some(p.file.clone()),
         line: p.line,
         address: None,
+        build_id: None,
     }
 }
 
