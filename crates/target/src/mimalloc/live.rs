@@ -203,7 +203,10 @@ fn count(
         *live.get_mut(range)? += bytes;
         sum += bytes;
     }
-    (understood > 0 && unsettled <= UNSETTLED.max(sum / 100)).then_some(live)
+    // Pages that lie in each other are none.
+    let fits = |(live, range): (&u64, &Range)| *live <= residency.bytes_in(range);
+    let sound = understood > 0 && live.iter().zip(&found.ranges).all(fits);
+    (sound && unsettled <= UNSETTLED.max(sum / 100)).then_some(live)
 }
 
 /// Blocks that other threads freed and that the heaps' own threads have not seen yet.
