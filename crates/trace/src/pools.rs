@@ -8,6 +8,10 @@ use plumb_target::{Memory, Process, ReadMemory, images, maps};
 use crate::marks::{MARK_WORDS, Mark};
 use crate::samples::Fate;
 
+/// How far into its block an object begins at most, in bytes: further in it is gone, and the pool has
+/// blocks of another size now.
+const HEAD_MAX: u64 = 32;
+
 /// What of a pool's blocks is free, each read once.
 #[derive(Debug)]
 pub struct Pools {
@@ -34,7 +38,7 @@ impl Pools {
     pub fn fate(&mut self, address: u64) -> Fate {
         let Some((at, pool)) = self.pool(address) else { return Fate::Mapped };
         let in_use = pool.as_ref().and_then(|(pool, free)| {
-            let block = block(pool, at, address)?;
+            let block = block(pool, at, address).filter(|b| address - b <= HEAD_MAX)?;
             let in_use =
                 pool.live > 0 && block - at < u64::from(pool.carved) && !free.has(block - at);
             in_use.then_some(pool.block)
@@ -61,7 +65,8 @@ impl Pools {
         }
         let mut words = [0; MARK_WORDS];
         words.iter_mut().zip(plumb_target::memory::words(&bytes)).for_each(|(w, read)| *w = read);
-        Some(Mark { words, is_plain: is_object && block == address })
+        let is_plain = is_object && block == address;
+        Some(Mark { block: (block, pool.block), words, is_plain })
     }
 
     fn pool(&mut self, address: u64) -> Option<(u64, &Option<(Pool, Free)>)> {
