@@ -88,7 +88,7 @@ pub struct Samples {
     /// For how long the bursts before this one saw allocations.
     watched_ns: u64,
     /// What this burst saw begin.
-    births: Vec<(StackId, u64)>,
+    births: Vec<(u64, StackId, u64)>,
     /// Whether what is given back is probed too.
     pub sees_ends: bool,
 }
@@ -134,7 +134,7 @@ impl Samples {
         if last > 0 {
             self.watched_ns += (last - first).max(LEAST_NS);
         }
-        for (stack, time_ns) in self.births.drain(..) {
+        for (_, stack, time_ns) in self.births.drain(..) {
             let watched = last.saturating_sub(time_ns + MATURE_NS);
             self.dead.entry(stack).or_default().watched_ns += watched;
         }
@@ -179,7 +179,7 @@ impl Samples {
         let (first, last) = self.span.unwrap_or((time_ns, time_ns));
         self.span = Some((first.min(time_ns), last.max(time_ns)));
         self.seen += 1;
-        self.births.push((stack, time_ns));
+        self.births.push((address, stack, time_ns));
         self.tracked.insert(
             address,
             Sample { bytes, pieces, stack, time_ns, mark: None, burst: self.burst },
@@ -210,23 +210,19 @@ impl Samples {
     /// Looks only at those of the last burst: what does not live for long is free soon, and holds something
     /// else that stays a little later.
     pub fn look_at_last(&mut self, fate: &mut dyn FnMut(u64, &mut Sample) -> Fate) {
-        let last = self.burst;
-        self.look(&mut |address: u64, s: &mut Sample| {
-            if s.burst == last { fate(address, s) } else { Fate::InUse }
-        });
+        for (address, ..) in &self.births {
+            let last = self.tracked.get_mut(address).filter(|s| s.burst == self.burst);
+            if last.is_some_and(|sample| !stays(fate(*address, sample), sample, &mut self.dead)) {
+                self.tracked.remove(address);
+            }
+        }
     }
 
     /// Looks which of them are free at this moment. What comes and goes is found free at some look, though
     /// at the end its memory may hold something else that stays.
     pub fn look(&mut self, fate: &mut dyn FnMut(u64, &mut Sample) -> Fate) {
         let dead = &mut self.dead;
-        self.tracked.retain(|address, sample| {
-            let fate = fate(*address, sample);
-            if fate == Fate::Freed {
-                dead.entry(sample.stack).or_default().found += 1;
-            }
-            !matches!(fate, Fate::Freed | Fate::Unknown)
-        });
+        self.tracked.retain(|address, sample| stays(fate(*address, sample), sample, dead));
     }
 
     fn drop_oldest(&mut self) {
@@ -284,6 +280,14 @@ impl Samples {
             .map(|(stack, (k, freed))| (stack, Kept { survival: survival(stack, &k, freed), ..k }))
             .collect()
     }
+}
+
+/// Whether one stays that a look found so; what is free is counted among its stack's dead.
+fn stays(fate: Fate, sample: &Sample, dead: &mut HashMap<StackId, Dead>) -> bool {
+    if fate == Fate::Freed {
+        dead.entry(sample.stack).or_default().found += 1;
+    }
+    !matches!(fate, Fate::Freed | Fate::Unknown)
 }
 
 #[cfg(test)]
@@ -446,6 +450,23 @@ mod tests {
         let kept: HashMap<StackId, Kept> =
             samples.kept(100, |_, _| Fate::InUse).into_iter().collect();
         assert_eq!((kept.get(&CACHE), kept[&LEAK].survival), (None, 1.0));
+    }
+
+    #[test]
+    fn a_look_at_the_last_burst_asks_nothing_of_those_before() {
+        let mut samples = Samples::default();
+        for burst in 0..3u64 {
+            samples.begin();
+            samples.given(burst * 64, of(64), 0, LEAK, burst * 1_000);
+        }
+        let mut asked = Vec::new();
+        samples.look_at_last(&mut |address, _: &mut Sample| {
+            asked.push(address);
+            Fate::Freed
+        });
+        assert_eq!(asked, [128]);
+        samples.look_at_last(&mut |address, _: &mut Sample| panic!("{address} is gone"));
+        assert_eq!(samples.kept(10_000, |_, _| Fate::InUse)[0].1.count, 2);
     }
 
     /// A program that samples says what each sample stands for.
