@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use plumb_target::Range;
+use plumb_target::{Range, image};
 use serde::{Serialize, Serializer};
 
 /// Everything that sits between a process and its memory.
@@ -155,6 +155,5 @@ pub struct Unread {
 }
 
 fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    serializer.serialize_str(&text)
+    serializer.serialize_str(&image::hex(bytes))
 }

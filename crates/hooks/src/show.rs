@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
+use plumb_target::image;
+
 use crate::report::{Hooks, Interposed, Patched, PreloadSource, Tracer, TracerKind};
 
 impl Display for Hooks {
@@ -92,7 +94,7 @@ fn patched(f: &mut Formatter, patch: &Patched) -> fmt::Result {
     }
     const SHOWN: usize = 16;
     let hex = |bytes: &[u8]| -> String {
-        let text: String = bytes.iter().take(SHOWN).map(|b| format!("{b:02x}")).collect();
+        let text = image::hex(&bytes[..bytes.len().min(SHOWN)]);
         if bytes.len() > SHOWN { format!("{text}…") } else { text }
     };
     writeln!(f, "           file {}, memory {}", hex(&patch.file_bytes), hex(&patch.memory_bytes))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use plumb_target::Process;
 use plumb_trace::account::Backing;
 use plumb_trace::burst::Of;
-use plumb_trace::{Holding, Tracer};
+use plumb_trace::{Holding, Tracer, events};
 
 use crate::cost::Meter;
 use crate::culprits;
@@ -170,7 +170,7 @@ impl Hunt {
         }
         if Instant::now() >= self.next_fates {
             let before = Instant::now();
-            culprits::keep_fates(&mut self.tracer, cost::monotonic_ns());
+            culprits::keep_fates(&mut self.tracer, events::now_ns());
             self.next_fates = before + before.elapsed() * BUDGET;
         }
         self.touch_when_needed();
@@ -350,7 +350,7 @@ impl Hunt {
         let own = own.then(|| self.profiles.shares(&mut self.tracer, &verdict)).flatten();
         let (culprits, own_profile) = match own {
             Some((shares, told)) => (culprits::biggest(shares, "heap"), Some(told)),
-            None => (culprits::name(&mut self.tracer, &verdict, cost::monotonic_ns()), None),
+            None => (culprits::name(&mut self.tracer, &verdict, events::now_ns()), None),
         };
         let counters = self.tracer.counters();
         let python = self.objects.compare(verdict.pid);

@@ -47,6 +47,18 @@ struct {
 	__type(value, u32);
 } sampled SEC(".maps");
 
+/* Tells of an allocation at a place, and by whom: `old` is what it replaces. */
+INLINE void tell_given(struct record *rec, struct target *t, struct regs *r, u64 at, u64 bytes, u64 old)
+{
+	fill(&rec->event, KIND_ALLOC, t);
+	rec->event.nr = 0;
+	rec->event.args[0] = rec->event.args[2] = bytes;
+	rec->event.args[1] = old;
+	rec->event.ret = at;
+	name_stack(rec, t, r->ip, r->sp, r->bp);
+	emit_record(rec);
+}
+
 INLINE int give(struct regs *r, u32 function)
 {
 	u64 id = pid_tgid();
@@ -62,16 +74,11 @@ INLINE int give(struct regs *r, u32 function)
 		return 0;
 	if (!at)
 		return 0;
-	fill(&rec->event, KIND_ALLOC, t);
-	rec->event.nr = 0;
-	rec->event.args[0] = rec->event.args[2] = a->bytes;
-	rec->event.args[1] = a->old;
-	rec->event.ret = at;
+	u64 bytes = a->bytes, old = a->old;
 	map_delete(&asked, &key);
-	name_stack(rec, t, r->ip, r->sp, r->bp);
 	u32 one = 1;
 	map_update(&sampled, &at, &one, ANY);
-	emit_record(rec);
+	tell_given(rec, t, r, at, bytes, old);
 	return 0;
 }
 
@@ -84,13 +91,7 @@ INLINE int give_chunk(struct regs *r)
 	u64 head = 0;
 	if (!t || !has_room_for_samples() || !rec || !r->ax || read_user(&head, 8, (void *)(r->ax - 8)) || head < 32)
 		return 0;
-	fill(&rec->event, KIND_ALLOC, t);
-	rec->event.nr = 0;
-	rec->event.args[0] = rec->event.args[2] = (head & ~7ull) - 8;
-	rec->event.args[1] = 0;
-	rec->event.ret = r->ax;
-	name_stack(rec, t, r->ip, r->sp, r->bp);
-	emit_record(rec);
+	tell_given(rec, t, r, r->ax, (head & ~7ull) - 8, 0);
 	return 0;
 }
 
@@ -102,13 +103,7 @@ INLINE int give_object(struct regs *r)
 	struct record *rec = scratch_of();
 	if (!t || !has_room_for_samples() || !rec || !r->ax)
 		return 0;
-	fill(&rec->event, KIND_ALLOC, t);
-	rec->event.nr = 0;
-	rec->event.args[0] = rec->event.args[2] = 1;
-	rec->event.args[1] = 0;
-	rec->event.ret = r->ax;
-	name_stack(rec, t, r->ip, r->sp, r->bp);
-	emit_record(rec);
+	tell_given(rec, t, r, r->ax, 1, 0);
 	return 0;
 }
 

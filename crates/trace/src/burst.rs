@@ -11,6 +11,7 @@ use plumb_target::{Memory, Process, ReadMemory};
 use crate::Error;
 use crate::account::StackId;
 use crate::allocators::{self, Allocators, Point, refusal};
+use crate::events;
 use crate::keeper::{Keeper, Link, Placement};
 use crate::pools::Pools;
 use crate::probe::Probe;
@@ -25,11 +26,6 @@ pub const BURST: Duration = Duration::from_millis(4);
 
 /// An object that was not looked at for so long may be another by then, in nanoseconds.
 const SOON_NS: u64 = 60_000_000;
-
-fn monotonic_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
-}
 
 /// [`Samples::look`], or the same of fewer of them.
 type Look = fn(&mut Samples, &mut dyn FnMut(u64, &mut Sample) -> Fate);
@@ -268,7 +264,7 @@ impl Bursts {
         match self.of {
             Of::Objects => {
                 if let Some(pools) = &mut self.pools {
-                    let now_ns = monotonic_ns();
+                    let now_ns = events::now_ns();
                     look(&mut self.samples, &mut |address, sample| {
                         if sample.mark.is_none() && now_ns > sample.time_ns + SOON_NS {
                             return Fate::Unknown;

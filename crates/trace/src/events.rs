@@ -3,6 +3,14 @@
 //! They come from our own programs, but the stack and Python parts are bytes of the target: every
 //! read here is bounded by the record.
 
+use rustix::time::{ClockId, clock_gettime};
+
+/// The time by the clock of the events, `CLOCK_MONOTONIC`, in nanoseconds.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

@@ -14,7 +14,9 @@
 //! which pages of what is still mapped are there. [`burst`] probes the allocator that [`allocators`]
 //! found for milliseconds at a time, `keeper` switches the probes so that they go when we are killed,
 //! `programs` loads what runs there, and [`samples`] keeps what was seen. Where a program tells of its
-//! allocations by itself, [`usdt`] says how, and where its allocator writes profiles, [`dumps`] reads them; of Python's objects [`pools`] says which are in use. [`tracer`] is all of it, for one process tree.
+//! allocations by itself, [`usdt`] says how, and where its allocator writes profiles, [`dumps`] reads
+//! them; of Python's objects [`pools`] says which are in use. [`tracer`] is all of it, for one process
+//! tree.
 
 pub mod account;
 pub mod allocators;

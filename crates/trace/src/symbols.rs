@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
-use plumb_target::Process;
 use plumb_target::symbols::{SymbolTable, demangled};
+use plumb_target::{Process, image};
 
 use crate::frames::{Frame, FrameKind};
 use crate::modules::{Module, ModuleId, Modules, Place};
@@ -59,10 +59,10 @@ impl Symbols {
         let bare = Frame {
             module: Some(name.clone()),
             address: Some(place.address),
-            build_id: module.elf.build_id.as_deref().map(hex),
+            build_id: module.elf.build_id.as_deref().map(image::hex),
             ..Frame::unknown()
         };
-        let debug = module.elf.build_id.as_deref().and_then(plumb_target::image::debug_file);
+        let debug = module.elf.build_id.as_deref().and_then(image::debug_file);
         let files = module.readable().into_iter().chain(debug.filter(|path| path.exists()));
         let found = files.into_iter().find_map(|path| {
             let source = Source::Elf(Elf::new(path));
@@ -89,10 +89,6 @@ impl Symbols {
         let names = names.filter(|s| s.is_exported && s.is_function && !s.name.starts_with("__"));
         names.map(|s| s.name.clone()).min_by_key(|n| (n.starts_with('_'), n.len()))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn named(sym: &Sym<'_>, module: &str) -> Vec<Frame> {

@@ -119,9 +119,15 @@ impl Tracer {
         Ok(tracer)
     }
 
-    fn watch(&mut self, process: &Process) -> Result<(), Error> {
+    /// A name for an address space.
+    fn new_space(&mut self) -> u32 {
         let space = self.next_space;
         self.next_space += 1;
+        space
+    }
+
+    fn watch(&mut self, process: &Process) -> Result<(), Error> {
+        let space = self.new_space();
         // Reading the images takes long, and must not let the first stacks be without Python. What is
         // mapped meanwhile is read with the first stack.
         self.images.read(process, space, &mut self.probe)?;

@@ -142,9 +142,13 @@ impl Image {
 
 /// Where distributions install the symbols of a stripped file.
 pub fn debug_file(build_id: &[u8]) -> Option<PathBuf> {
-    let (first, rest) = build_id.split_first()?;
-    let rest: String = rest.iter().map(|b| format!("{b:02x}")).collect();
-    Some(PathBuf::from(format!("/usr/lib/debug/.build-id/{first:02x}/{rest}.debug")))
+    let (first, rest) = build_id.split_at_checked(1)?;
+    Some(PathBuf::from(format!("/usr/lib/debug/.build-id/{}/{}.debug", hex(first), hex(rest))))
+}
+
+/// Bytes as people write them: two digits each, lower-case.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The images of a process, in order of address: every ELF file with an executable mapping. Files

@@ -20,8 +20,7 @@ impl Tracer {
     /// # Errors
     /// A process that may not be read, or is gone.
     pub fn code(&mut self, process: &Process) -> Result<Code, Error> {
-        let space = self.next_space;
-        self.next_space += 1;
+        let space = self.new_space();
         self.images.read(process, space, &mut self.probe)?;
         Ok(Code { pid: process.pid(), space })
     }
