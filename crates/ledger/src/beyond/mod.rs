@@ -75,6 +75,9 @@ pub struct Beyond {
     /// The biggest single holders: files with their descriptors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<Item>,
+    /// Of files that are held by a descriptor, what the process maps: it is resident, and not in `bytes`.
+    #[serde(skip)]
+    pub mapped_bytes: Option<u64>,
 }
 
 /// One thing that holds memory beyond RSS.
@@ -106,14 +109,16 @@ pub(crate) fn look(scene: &Scene) -> Result<Vec<Beyond>, Error> {
         tmpfs = Some(unmapped(held.tmpfs, &resident));
     }
     let swap = scene.reading.entries.iter().map(|entry| entry.usage.swap).sum::<u64>();
-    let plain = |kind, bytes| Beyond { kind, bytes, items: Vec::new() };
-    let files = |kind, items: Option<Vec<Item>>| {
+    let plain = |kind, bytes| Beyond { kind, bytes, items: Vec::new(), mapped_bytes: None };
+    let files = |kind, found: Option<(Vec<Item>, u64)>| {
+        let (items, held) = found.unzip();
         let bytes = items.as_ref().map(|items| items.iter().map(|item| item.bytes).sum());
+        let mapped_bytes = held.zip(bytes).map(|(held, bytes): (u64, u64)| held - bytes);
         let mut items = items.unwrap_or_default();
         items.retain(|item| item.bytes > 0);
         items.sort_by_key(|item| std::cmp::Reverse(item.bytes));
         items.truncate(NAMED);
-        Beyond { kind, bytes, items }
+        Beyond { kind, bytes, items, mapped_bytes }
     };
     Ok(vec![
         files(Kind::MemfdUnmapped, memfds),
@@ -131,8 +136,11 @@ pub(crate) fn look(scene: &Scene) -> Result<Vec<Beyond>, Error> {
 /// descriptors may not be seen.
 pub(crate) fn files_held(process: &plumb_target::Process) -> Option<Vec<(Kind, u64)>> {
     let held = descriptors::held(process)?;
-    let sum = |files: &[descriptors::File]| files.iter().map(|file| file.blocks).sum();
     Some(vec![(Kind::MemfdUnmapped, sum(&held.memfds)), (Kind::TmpfsUnmapped, sum(&held.tmpfs))])
+}
+
+fn sum(files: &[descriptors::File]) -> u64 {
+    files.iter().map(|file| file.blocks).sum()
 }
 
 /// Resident bytes by inode of memory files. The device number of a memfd is not that of its
@@ -145,13 +153,16 @@ fn resident_by_file(scene: &Scene) -> HashMap<u64, u64> {
     resident
 }
 
-fn unmapped(files: Vec<descriptors::File>, resident: &HashMap<u64, u64>) -> Vec<Item> {
-    files
+/// What of each file the process does not map, and the bytes of all of them.
+fn unmapped(files: Vec<descriptors::File>, resident: &HashMap<u64, u64>) -> (Vec<Item>, u64) {
+    let held = sum(&files);
+    let items = files
         .into_iter()
         .map(|file| Item {
             bytes: file.blocks.saturating_sub(resident.get(&file.inode).copied().unwrap_or(0)),
             name: file.name,
             descriptors: file.descriptors,
         })
-        .collect()
+        .collect();
+    (items, held)
 }

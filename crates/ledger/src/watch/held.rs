@@ -3,6 +3,7 @@
 
 use plumb_target::Process;
 
+use super::Observation;
 use super::pace::cpu;
 use crate::beyond;
 
@@ -14,7 +15,7 @@ const STILL: f64 = (64 << 10) as f64;
 /// What a full sample saw, and what was told since.
 #[derive(Debug, Default)]
 pub(super) struct HeldFiles {
-    /// By kind: its name, and how much of what is held the process maps.
+    /// By kind, how much of what is held the process maps.
     mapped: Vec<(&'static str, f64)>,
     /// All shared memory that the process maps.
     shared: f64,
@@ -24,19 +25,12 @@ pub(super) struct HeldFiles {
 }
 
 impl HeldFiles {
-    /// After a full sample that saw so much of each kind unmapped.
-    pub fn sampled(
-        &mut self,
-        process: &Process,
-        now: f64,
-        shared: f64,
-        unmapped: impl Fn(&str) -> Option<f64>,
-    ) {
-        let held = self.count(process, now);
-        let known = |(name, bytes): (_, f64)| Some((name, (bytes - unmapped(name)?).max(0.0)));
-        self.mapped = held.iter().copied().filter_map(known).collect();
-        self.told = self.left(&held);
-        self.shared = shared;
+    /// After a full sample.
+    pub fn sampled(&mut self, seen: &Observation) {
+        self.mapped.clone_from(&seen.mapped_files);
+        self.shared = seen.shared();
+        let unmapped = |&(name, _): &(&'static str, f64)| Some((name, *seen.layers.get(name)?));
+        self.told = self.mapped.iter().filter_map(unmapped).collect();
     }
 
     /// The kinds that hold something unmapped, or did when they were told last. None while the mapped
@@ -51,25 +45,18 @@ impl HeldFiles {
         if waits || self.mapped.is_empty() || (shared - self.shared).abs() > STILL {
             return Vec::new();
         }
-        let held = self.count(process, now);
-        let before = std::mem::take(&mut self.told);
-        self.told = self.left(&held);
-        let held_before = |name| before.iter().any(|(n, bytes)| *n == name && *bytes > 0.0);
-        let told = self.told.iter().copied();
-        told.filter(|&(name, bytes)| bytes > 0.0 || held_before(name)).collect()
-    }
-
-    fn left(&self, held: &[(&'static str, f64)]) -> Vec<(&'static str, f64)> {
-        let of = |name: &str| held.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes);
-        let known = |&(name, mapped): &(_, f64)| Some((name, (of(name)? - mapped).max(0.0)));
-        self.mapped.iter().filter_map(known).collect()
-    }
-
-    fn count(&mut self, process: &Process, now: f64) -> Vec<(&'static str, f64)> {
         let begun = cpu();
         let held = beyond::files_held(process).unwrap_or_default();
         (self.counted, self.cost) = (now, cpu() - begun);
-        held.into_iter().map(|(kind, bytes)| (kind.name(), bytes as f64)).collect()
+        let of = |name: &str| held.iter().find(|(kind, _)| kind.name() == name);
+        let left = |&(name, mapped): &(&'static str, f64)| {
+            Some((name, (of(name)?.1 as f64 - mapped).max(0.0)))
+        };
+        let left: Vec<_> = self.mapped.iter().filter_map(left).collect();
+        let before = std::mem::replace(&mut self.told, left);
+        let held_before = |name| before.iter().any(|(n, bytes)| *n == name && *bytes > 0.0);
+        let told = self.told.iter().copied();
+        told.filter(|&(name, bytes)| bytes > 0.0 || held_before(name)).collect()
     }
 }
 
@@ -85,7 +72,8 @@ mod tests {
         let own = Process::own();
         let mut files = HeldFiles::default();
         assert!(files.unmapped(&own, 0.0, 0.0).is_empty(), "nothing is known before a full sample");
-        files.sampled(&own, 1.0, 0.0, |_| Some(0.0));
+        let mapped_files = vec![("memfd_unmapped", 0.0), ("tmpfs_unmapped", 0.0)];
+        files.sampled(&Observation { mapped_files, ..Observation::default() });
         assert!(files.unmapped(&own, 1e6, 0.0).is_empty());
 
         let memfd = rustix::fs::memfd_create("held", rustix::fs::MemfdFlags::CLOEXEC).unwrap();

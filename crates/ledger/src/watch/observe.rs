@@ -41,6 +41,8 @@ pub struct Observation {
     pub java_heap: Option<JavaLine>,
     /// Where that stands in its memory.
     pub java_data: Option<Range>,
+    /// By kind of files that are held by a descriptor, what of them is mapped.
+    pub mapped_files: Vec<(&'static str, f64)>,
     /// Seconds that its first thread ran, and that it waited for a processor, since it began.
     pub scheduled_s: [f64; 2],
     /// Seconds for which a quota on processor time kept its group from running.
@@ -137,7 +139,9 @@ impl Observation {
         }
         for beyond in &sample.beyond_rss {
             if let Some(bytes) = beyond.bytes {
-                self.layers.insert(beyond.kind.name().to_owned(), bytes as f64);
+                let name = beyond.kind.name();
+                self.layers.insert(name.to_owned(), bytes as f64);
+                self.mapped_files.extend(beyond.mapped_bytes.map(|mapped| (name, mapped as f64)));
             }
         }
         self.collected =

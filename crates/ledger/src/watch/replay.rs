@@ -173,6 +173,7 @@ fn recorded(text: &str) -> Option<Row> {
         code_data: line.code_data_bytes.map(|both| both.map(|bytes| bytes as f64)),
         java_heap: line.java_heap,
         java_data: None,
+        mapped_files: Vec::new(),
         scheduled_s: line.scheduled_s,
         throttled_s: None,
         sampled: line.sampled,

@@ -133,8 +133,7 @@ impl Watched {
         match Observation::full(&self.process, depth) {
             Ok(seen) => {
                 self.quotas = Quotas::of(&self.process);
-                let unmapped = |name: &str| seen.layers.get(name).copied();
-                self.files.sampled(&self.process, now, seen.shared(), unmapped);
+                self.files.sampled(&seen);
                 self.seen = Observation { throttled_s: self.seen.throttled_s, ..seen };
             }
             Err(error @ Error::Denied { .. }) => {
