@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use plumb_target::{Process, cgroups};
 use serde::Serialize;
 
+use crate::Together;
 use crate::sample::Sample;
 
 /// A memory cgroup and the processes of it that were sampled.
@@ -22,12 +23,9 @@ pub struct Group {
     pub limit_bytes: Option<u64>,
     /// The kernel's own split, under its own names.
     pub split: BTreeMap<String, u64>,
-    /// How many of its processes were sampled.
-    pub processes: usize,
-    /// Their RSS: shared pages count several times.
-    pub rss_bytes: u64,
-    /// Their PSS: shared pages count once in all.
-    pub pss_bytes: u64,
+    /// Its processes that were sampled.
+    #[serde(flatten)]
+    pub together: Together,
 }
 
 /// The lines of `memory.stat` that split the usage: version 1 calls, then version 2 calls.
@@ -67,9 +65,7 @@ fn group(dir: &Path, version: u8, samples: &[&Sample]) -> Option<Group> {
         usage_bytes: number(&dir.join(usage)),
         limit_bytes: number(&dir.join(limit)).filter(|&limit| limit < 1 << 60),
         split,
-        processes: samples.len(),
-        rss_bytes: samples.iter().map(|s| s.rss_bytes).sum(),
-        pss_bytes: samples.iter().map(|s| s.pss_bytes).sum(),
+        together: Together::of(samples.iter().copied()),
     })
 }
 

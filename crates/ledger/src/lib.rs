@@ -39,6 +39,7 @@ mod rows;
 mod sample;
 pub mod series;
 pub mod table;
+mod together;
 pub mod verdict;
 pub mod watch;
 
@@ -46,3 +47,4 @@ pub use beyond::{Beyond, Kind};
 pub use layer::Layer;
 pub use own::own;
 pub use sample::{Cost, Depth, LayerRow, Mapping, Sample, take};
+pub use together::Together;

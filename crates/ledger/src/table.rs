@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use crate::Together;
 use crate::cgroup::Group;
 use crate::sample::{LayerRow, Sample};
 
@@ -84,17 +85,6 @@ fn line(out: &mut fmt::Formatter<'_>, sample: &Sample, row: &LayerRow) -> fmt::R
     writeln!(out)
 }
 
-/// A line for several processes: what RSS counts more than once is counted once when it is divided.
-pub fn together(samples: &[Sample]) -> String {
-    let sum = |of: fn(&Sample) -> u64| bytes(samples.iter().map(of).sum());
-    format!(
-        "together: {} processes, {} resident, {} when shared pages are divided\n",
-        samples.len(),
-        sum(|s| s.rss_bytes),
-        sum(|s| s.pss_bytes)
-    )
-}
-
 impl fmt::Display for Group {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "cgroup v{} {}: ", self.version, self.path)?;
@@ -108,13 +98,8 @@ impl fmt::Display for Group {
         for (name, amount) in &self.split {
             write!(out, ", {name} {}", bytes(*amount))?;
         }
-        writeln!(
-            out,
-            "; its {} processes shown here: {} resident, {} when shared pages are divided",
-            self.processes,
-            bytes(self.rss_bytes),
-            bytes(self.pss_bytes)
-        )
+        let Together { processes, .. } = self.together;
+        writeln!(out, "; its {processes} processes shown here: {}", self.together)
     }
 }
 

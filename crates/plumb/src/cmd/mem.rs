@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use plumb_ledger::table::together;
-use plumb_ledger::{Depth, cgroup};
+use plumb_ledger::{Depth, Together, cgroup};
 use plumb_target::{Error, Process, process, select};
 
 /// Print every resident byte by layer, and what resident memory does not show.
@@ -59,13 +58,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     let groups = cgroup::groups(&samples);
+    let together = Together::of(&samples);
     let mut out = io::stdout().lock();
     if args.json {
-        let together = serde_json::json!({
-            "processes": samples.len(),
-            "rss_bytes": samples.iter().map(|s| s.rss_bytes).sum::<u64>(),
-            "pss_bytes": samples.iter().map(|s| s.pss_bytes).sum::<u64>(),
-        });
         let all =
             serde_json::json!({ "processes": samples, "together": together, "cgroups": groups });
         writeln!(out, "{all}")?;
@@ -73,8 +68,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         for sample in &samples {
             writeln!(out, "{sample}")?;
         }
-        if let [_, _, ..] = samples.as_slice() {
-            write!(out, "{}", together(&samples))?;
+        if together.processes > 1 {
+            writeln!(out, "together: {} processes, {together}", together.processes)?;
         }
         for group in &groups {
             write!(out, "{group}")?;
