@@ -21,6 +21,7 @@ pub mod glibc;
 pub mod image;
 pub mod jemalloc;
 pub mod jvm;
+mod live;
 pub mod maps;
 pub mod memory;
 pub mod mimalloc;

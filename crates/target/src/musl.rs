@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
+use crate::live::{TRIES, believed};
 use crate::memory::Cached;
 use crate::{Map, PAGE, Range, ReadMemory, Residency, maps};
 
@@ -35,10 +36,6 @@ const HEADER: u64 = 4;
 const AT_END: u8 = 5;
 const GROUP: u8 = 6;
 const LATER: u8 = 7;
-/// A group that changes under the walk is read again.
-const TRIES: usize = 3;
-/// So much may be about to be given or freed while it is read, or 1 %.
-const UNSETTLED: u64 = 64 << 10;
 
 /// What musl's malloc owns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -170,7 +167,7 @@ impl Heap {
     ) -> Option<Vec<u64>> {
         let mut live: BTreeMap<u64, u64> =
             self.groups.iter().map(|group| (group.start, 0)).collect();
-        let (mut sum, mut unsettled) = (0, 0);
+        let mut unsettled = 0;
         for group in &self.all {
             if Instant::now() > until {
                 return None;
@@ -190,12 +187,8 @@ impl Heap {
             }
             *in_use += tally.0;
             unsettled += tally.1;
-            sum += tally.0;
         }
-        // A group within another's free slot, or two in one.
-        let fits = |(live, group): (&u64, &Range)| *live <= residency.bytes_in(group);
-        let sound = live.values().zip(&self.groups).all(fits);
-        (sound && unsettled <= UNSETTLED.max(sum / 100)).then(|| live.into_values().collect())
+        believed(live.into_values().collect(), &self.groups, unsettled, residency)
     }
 
     fn holds(&self, start: u64, group: &Group) -> bool {

@@ -12,13 +12,10 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::{Found, SLICE};
+use crate::live::{TRIES, UNSETTLED, believed};
 use crate::memory::{Cached, words};
 use crate::{Range, ReadMemory, Residency};
 
-/// So much may be about to be given or freed while it is read, or 1 %.
-const UNSETTLED: u64 = 64 << 10;
-/// A page that changes under the walk is read again.
-const TRIES: usize = 3;
 /// No page is larger than this many words in any version.
 const PAGE_WORDS: usize = 16;
 
@@ -169,7 +166,7 @@ fn count(
     until: Instant,
 ) -> Option<Vec<u64>> {
     let mut pages: Vec<(Page, Vec<u64>)> = Vec::new();
-    let (mut sum, mut unsettled, mut understood) = (0, 0, 0);
+    let (mut unsettled, mut understood) = (0, 0);
     for place in places {
         if Instant::now() > until {
             return None;
@@ -198,15 +195,10 @@ fn count(
     }
     let mut live = vec![0; found.ranges.len()];
     for (page, free) in &pages {
-        let bytes = page.live(free, residency);
         let range = found.ranges.partition_point(|range| range.end <= page.area.start);
-        *live.get_mut(range)? += bytes;
-        sum += bytes;
+        *live.get_mut(range)? += page.live(free, residency);
     }
-    // Pages that lie in each other are none.
-    let fits = |(live, range): (&u64, &Range)| *live <= residency.bytes_in(range);
-    let sound = understood > 0 && live.iter().zip(&found.ranges).all(fits);
-    (sound && unsettled <= UNSETTLED.max(sum / 100)).then_some(live)
+    believed(live, &found.ranges, unsettled, residency).filter(|_| understood > 0)
 }
 
 /// Blocks that other threads freed and that the heaps' own threads have not seen yet.
