@@ -26,20 +26,22 @@ impl Level {
     }
 }
 
-/// Defines a function that runs an `#[inline(always)]` body in the version of a level.
-macro_rules! versions {
-    ($(#[$meta:meta])* pub(crate) fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:path) => {
+/// Defines a function that does one of three things, each compiled for its level.
+macro_rules! by_level {
+    ($(#[$meta:meta])* $name:ident($($arg:ident: $ty:ty),*) {
+        avx2: $avx2:expr, avx512: $avx512:expr, portable: $portable:expr $(,)?
+    }) => {
         $(#[$meta])*
         pub(crate) fn $name(level: $crate::kernels::level::Level, $($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2($($arg: $ty),*) {
-                $body($($arg),*)
+                $avx2
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
             fn avx512($($arg: $ty),*) {
-                $body($($arg),*)
+                $avx512
             }
             match level {
                 #[cfg(target_arch = "x86_64")]
@@ -48,9 +50,21 @@ macro_rules! versions {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 $crate::kernels::level::Level::Avx512 => unsafe { avx512($($arg),*) },
-                _ => $body($($arg),*),
+                _ => $portable,
             }
         }
+    };
+}
+pub(crate) use by_level;
+
+/// Defines a function that runs an `#[inline(always)]` body in the version of a level.
+macro_rules! versions {
+    ($(#[$meta:meta])* pub(crate) fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:path) => {
+        $crate::kernels::level::by_level! { $(#[$meta])* $name($($arg: $ty),*) {
+            avx2: $body($($arg),*),
+            avx512: $body($($arg),*),
+            portable: $body($($arg),*),
+        } }
     };
 }
 pub(crate) use versions;

@@ -145,3 +145,17 @@ impl<'a> Activations<'a> {
         (self.blocks.as_ptr().wrapping_add(before * self.cols.div_ceil(BLOCK)), rows)
     }
 }
+
+/// Hands over a row's blocks by their numbers; the columns that the last one lacks are zeros.
+#[inline(always)]
+pub(super) fn each_block(x: &[f32], mut quantize: impl FnMut(usize, &[f32; BLOCK])) {
+    let (blocks, rest) = x.as_chunks::<BLOCK>();
+    for (i, block) in blocks.iter().enumerate() {
+        quantize(i, block);
+    }
+    if !rest.is_empty() {
+        let mut padded = [0.0; BLOCK];
+        padded[..rest.len()].copy_from_slice(rest);
+        quantize(blocks.len(), &padded);
+    }
+}

@@ -54,31 +54,14 @@ pub(crate) trait Wide: Copy {
 /// Defines a function that runs a body generic over [`Wide`] in the version of a level.
 macro_rules! wide_versions {
     ($(#[$meta:meta])* pub(crate) fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
-        $(#[$meta])*
-        pub(crate) fn $name(level: $crate::kernels::level::Level, $($arg: $ty),*) {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c")]
-            fn avx2($($arg: $ty),*) {
-                // SAFETY: the features of this function.
-                unsafe { $body::<$crate::kernels::wide::Avx2>($($arg),*) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
-            fn avx512($($arg: $ty),*) {
-                // SAFETY: as above.
-                unsafe { $body::<$crate::kernels::wide::Avx512>($($arg),*) }
-            }
-            match level {
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: `Level::of` gives this level only where the features are there.
-                $crate::kernels::level::Level::Avx2 => unsafe { avx2($($arg),*) },
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: as above.
-                $crate::kernels::level::Level::Avx512 => unsafe { avx512($($arg),*) },
-                // SAFETY: every machine has what this takes.
-                _ => unsafe { $body::<$crate::kernels::wide::Portable>($($arg),*) },
-            }
-        }
+        $crate::kernels::level::by_level! { $(#[$meta])* $name($($arg: $ty),*) {
+            // SAFETY: the features of the function that this is in.
+            avx2: unsafe { $body::<$crate::kernels::wide::Avx2>($($arg),*) },
+            // SAFETY: as above.
+            avx512: unsafe { $body::<$crate::kernels::wide::Avx512>($($arg),*) },
+            // SAFETY: every machine has what this takes.
+            portable: unsafe { $body::<$crate::kernels::wide::Portable>($($arg),*) },
+        } }
     };
 }
 pub(crate) use wide_versions;

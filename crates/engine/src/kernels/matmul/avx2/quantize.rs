@@ -1,6 +1,6 @@
 //! Quantises a row of activations, 32 columns at a time.
 
-use super::super::activations::{Block, TINY};
+use super::super::activations::{Block, TINY, each_block};
 use super::super::format::BLOCK;
 use std::arch::x86_64::*;
 
@@ -8,17 +8,8 @@ use std::arch::x86_64::*;
 /// As the portable version, with AVX2.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) unsafe fn quantize(x: &[f32], out: *mut Block, step: usize) {
-    let (blocks, rest) = x.as_chunks::<BLOCK>();
-    for (i, x) in blocks.iter().enumerate() {
-        // SAFETY: the caller's.
-        unsafe { out.add(i * step).write(block(x)) };
-    }
-    if !rest.is_empty() {
-        let mut padded = [0f32; BLOCK];
-        padded[..rest.len()].copy_from_slice(rest);
-        // SAFETY: the caller's.
-        unsafe { out.add(blocks.len() * step).write(block(&padded)) };
-    }
+    // SAFETY: the caller's.
+    each_block(x, |i, x| unsafe { out.add(i * step).write(block(x)) });
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

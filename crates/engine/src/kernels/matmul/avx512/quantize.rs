@@ -1,6 +1,6 @@
 //! Quantises a row of activations, 32 columns at a time.
 
-use super::super::activations::{Block, TINY};
+use super::super::activations::{Block, TINY, each_block};
 use super::super::format::BLOCK;
 use crate::kernels::wide::{Avx512, LANES, Wide};
 use std::arch::x86_64::*;
@@ -9,17 +9,8 @@ use std::arch::x86_64::*;
 /// As the portable version, with AVX-512 F, BW and VL.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
 pub(in super::super) unsafe fn quantize(x: &[f32], out: *mut Block, step: usize) {
-    let (blocks, rest) = x.as_chunks::<BLOCK>();
-    for (i, x) in blocks.iter().enumerate() {
-        // SAFETY: the caller's.
-        unsafe { block(x, out.add(i * step)) };
-    }
-    if !rest.is_empty() {
-        let mut padded = [0f32; BLOCK];
-        padded[..rest.len()].copy_from_slice(rest);
-        // SAFETY: the caller's.
-        unsafe { block(&padded, out.add(blocks.len() * step)) };
-    }
+    // SAFETY: the caller's.
+    each_block(x, |i, x| unsafe { block(x, out.add(i * step)) });
 }
 
 /// # Safety
@@ -36,12 +27,12 @@ unsafe fn block(x: &[f32; BLOCK], out: *mut Block) {
             return;
         }
         let (d, inverse) = (largest / 127.0, _mm512_set1_ps(127.0 / largest));
-        let bytes = |half: usize| {
-            let x = _mm512_loadu_ps(halves[half].as_ptr());
+        let [first, second] = [&halves[0], &halves[1]].map(|half| {
+            let x = _mm512_loadu_ps(half.as_ptr());
             _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)))
-        };
-        let (low, high) = (sum(bytes(0)), sum(bytes(1)));
-        let q = _mm256_set_m128i(bytes(1), bytes(0));
+        });
+        let (low, high) = (sum(first), sum(second));
+        let q = _mm256_set_m128i(second, first);
         let block = &mut *out;
         _mm256_storeu_si256(block.q.as_mut_ptr().cast(), q);
         block.d = d;

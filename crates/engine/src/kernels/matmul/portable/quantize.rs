@@ -1,17 +1,13 @@
 //! Quantises a row of activations.
 
-use super::super::activations::{Block, TINY};
+use super::super::activations::{Block, TINY, each_block};
 use super::super::format::BLOCK;
 
 /// # Safety
 /// `out` must be writable for a record every `step`, one for each 32 columns of `x` or part of them.
 pub(in super::super) unsafe fn quantize(x: &[f32], out: *mut Block, step: usize) {
-    for (i, x) in x.chunks(BLOCK).enumerate() {
-        let mut padded = [0f32; BLOCK];
-        padded[..x.len()].copy_from_slice(x);
-        // SAFETY: the caller's.
-        unsafe { out.add(i * step).write(block(&padded)) };
-    }
+    // SAFETY: the caller's.
+    each_block(x, |i, x| unsafe { out.add(i * step).write(block(x)) });
 }
 
 pub(in super::super) fn block(x: &[f32; BLOCK]) -> Block {
