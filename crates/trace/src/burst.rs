@@ -241,48 +241,43 @@ impl Bursts {
         if self.listens() || self.samples.seen() == 0 || !self.can_ask() {
             return;
         }
-        if self.of == Of::Objects {
-            self.pools = Pools::of(&self.process);
+        match self.of {
+            Of::Objects => {
+                self.pools = Pools::of(&self.process);
+                self.look_at_objects(Samples::look);
+            }
+            Of::Heap if self.allocators.glibc => {
+                let Ok(memory) = Memory::open(&self.process) else { return };
+                self.samples.look(&mut |address, sample| {
+                    fate(address, sample, &memory).unwrap_or(Fate::InUse)
+                });
+            }
+            Of::Heap => {}
         }
-        self.look_with(Samples::look);
     }
 
-    /// The same of the last burst only, which is cheap.
+    /// The same of the last burst's objects only, which is cheap.
     pub fn look_at_last(&mut self) {
         if self.listens() || self.samples.seen() == 0 {
             return;
         }
         match &mut self.pools {
             Some(pools) => pools.forget(),
-            None if self.of == Of::Objects => self.pools = Pools::of(&self.process),
-            None => {}
+            None => self.pools = Pools::of(&self.process),
         }
-        self.look_with(Samples::look_at_last);
+        self.look_at_objects(Samples::look_at_last);
     }
 
-    fn look_with(&mut self, look: Look) {
-        match self.of {
-            Of::Objects => {
-                if let Some(pools) = &mut self.pools {
-                    let now_ns = events::now_ns();
-                    look(&mut self.samples, &mut |address, sample| {
-                        if sample.mark.is_none() && now_ns > sample.time_ns + SOON_NS {
-                            return Fate::Unknown;
-                        }
-                        sample.mark =
-                            sample.mark.or_else(|| pools.mark(address, sample.is_object()));
-                        pools.fate(address)
-                    });
-                }
+    fn look_at_objects(&mut self, look: Look) {
+        let Some(pools) = &mut self.pools else { return };
+        let now_ns = events::now_ns();
+        look(&mut self.samples, &mut |address, sample| {
+            if sample.mark.is_none() && now_ns > sample.time_ns + SOON_NS {
+                return Fate::Unknown;
             }
-            Of::Heap if self.allocators.glibc => {
-                let Ok(memory) = Memory::open(&self.process) else { return };
-                look(&mut self.samples, &mut |address, sample| {
-                    fate(address, sample, &memory).unwrap_or(Fate::InUse)
-                });
-            }
-            Of::Heap => {}
-        }
+            sample.mark = sample.mark.or_else(|| pools.mark(address, sample.is_object()));
+            pools.fate(address)
+        });
     }
 
     /// By stack, what of the allocations seen before `until_ns` is still in use. Of an allocator that

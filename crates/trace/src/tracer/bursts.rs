@@ -15,9 +15,14 @@ use crate::samples::{Given, Kept};
 const CALL_COST: Duration = Duration::from_micros(6);
 /// Probing takes at most one part in this of the target's time: 5 %.
 const BURST_SHARE: u32 = 20;
-/// Bursts are no closer than this.
-const BURST_LEAST: Duration = Duration::from_millis(50);
-/// What was just seen is looked at again and again, for one part in this of the time.
+/// Bursts are no closer than this. Of objects most live for moments only: these take more of them.
+const fn least(of: Of) -> Duration {
+    Duration::from_millis(match of {
+        Of::Heap => 150,
+        Of::Objects => 50,
+    })
+}
+/// Objects that were just seen are looked at again and again, for one part in this of the time.
 const GLANCE_SHARE: u32 = 40;
 /// And no more often than this.
 const GLANCE_LEAST: Duration = Duration::from_millis(20);
@@ -99,8 +104,11 @@ impl Tracer {
             None => most,
             Some(bursts) if bursts.tells() || bursts.is_refused() => most,
             Some(_) if self.burst_events.is_some() => most.min(ASK_OFF),
-            Some(_) => {
-                let next = self.next_burst.min(self.next_glance);
+            Some(bursts) => {
+                let next = match bursts.of() {
+                    Of::Heap => self.next_burst,
+                    Of::Objects => self.next_burst.min(self.next_glance),
+                };
                 most.min(next.saturating_duration_since(Instant::now()))
             }
         }
@@ -127,7 +135,8 @@ impl Tracer {
             // is reckoned with: of the time in which any was seen nothing may have been left.
             let span = self.bursts.as_ref().map_or(0, |bursts| bursts.samples().span_ns());
             let cost = cost.max(Duration::from_nanos(span));
-            self.next_burst = Instant::now() + (cost * BURST_SHARE).max(BURST_LEAST);
+            let least = self.bursts.as_ref().map_or(Duration::ZERO, |bursts| least(bursts.of()));
+            self.next_burst = Instant::now() + (cost * BURST_SHARE).max(least);
         }
         if Instant::now() < self.next_burst {
             return;
@@ -146,12 +155,11 @@ impl Tracer {
         }
     }
 
-    /// Soon after a burst, and often, it shows what lives for moments only.
+    /// Soon after a burst of objects, and often, it shows which live for moments only.
     fn glance(&mut self) {
+        let Some(bursts) = self.bursts.as_mut().filter(|b| b.of() == Of::Objects) else { return };
         let begun = Instant::now();
-        if let Some(bursts) = &mut self.bursts {
-            bursts.look_at_last();
-        }
+        bursts.look_at_last();
         self.next_glance = begun + (begun.elapsed() * GLANCE_SHARE).max(GLANCE_LEAST);
     }
 
