@@ -90,8 +90,10 @@ input()
 
 #[test]
 fn what_cannot_be_scanned_says_so_in_one_line() {
-    let mut ended = Running::start(&mut Command::new("true"));
+    // It ends when its standard input does, so that it cannot end before it is looked at.
+    let mut ended = Running::start(&mut Command::new("cat"));
     let process = ended.process();
+    drop(ended.0.stdin.take());
     ended.0.wait().expect("ends");
     let error = plumb_hooks::scan(&process).expect_err("it is gone").to_string();
     assert!(error.contains("does not exist, or has just ended"), "{error}");
