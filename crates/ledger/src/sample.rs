@@ -219,7 +219,7 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
     owners::huge_page_slack(&scene, &claims, &kinds, &mut rows, &mut cost);
     let layers = rows.finish(&claims);
     let begun = Instant::now();
-    let beyond_rss = beyond::look(&scene)?;
+    let beyond_rss = beyond::look(&scene, &mut notes)?;
     cost.beyond_s = begun.elapsed().as_secs_f64();
     if !process.is_alive() {
         return Err(Error::Vanished { pid: process.pid() });

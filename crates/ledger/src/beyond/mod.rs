@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod sockets;
+mod unix;
 
 use std::collections::HashMap;
 
@@ -23,7 +24,7 @@ pub enum Kind {
     PageTables,
     /// Kernel stacks of its threads.
     KernelStacks,
-    /// Bytes that wait in its sockets.
+    /// What waits in its sockets.
     Sockets,
     /// Pinned by drivers or locked: part of it may be in RSS too, but none of it can be taken back.
     Pinned,
@@ -97,13 +98,13 @@ const KERNEL_STACK: u64 = 16 << 10;
 const NAMED: usize = 5;
 
 /// Everything beyond RSS of a process; what costs a walk over descriptors only at full depth.
-pub(crate) fn look(scene: &Scene) -> Result<Vec<Beyond>, Error> {
+pub(crate) fn look(scene: &Scene, notes: &mut Vec<String>) -> Result<Vec<Beyond>, Error> {
     let status = scene.process.status()?;
     let (mut memfds, mut tmpfs, mut sockets) = (None, None, None);
     if scene.depth.beyond
         && let Some(held) = descriptors::held(&scene.process)
     {
-        sockets = sockets::queued(&scene.process, &held.sockets);
+        sockets = sockets::queued(&scene.process, &held.sockets, notes);
         let resident = resident_by_file(scene);
         memfds = Some(unmapped(held.memfds, &resident));
         tmpfs = Some(unmapped(held.tmpfs, &resident));

@@ -1,25 +1,32 @@
-//! Bytes that wait in a process's sockets, as its network namespace lists them.
+//! What waits in a process's sockets, as its network namespace lists it.
 
 use std::collections::HashSet;
 
 use plumb_target::Process;
 
-/// Bytes in the send and receive queues of these sockets (TCP and UDP; unix sockets list none).
-/// `None` where the lists cannot be read.
-pub(super) fn queued(process: &Process, inodes: &[u64]) -> Option<u64> {
+use super::unix;
+
+/// Bytes in the send and receive queues of TCP and UDP, and memory of what waits in unix sockets.
+/// `None` where none of it can be read; what cannot be is noted.
+pub(super) fn queued(process: &Process, inodes: &[u64], notes: &mut Vec<String>) -> Option<u64> {
     if inodes.is_empty() {
         return Some(0);
     }
     let wanted: HashSet<u64> = inodes.iter().copied().collect();
-    let mut seen = false;
-    let mut sum = 0;
-    for name in ["net/tcp", "net/tcp6", "net/udp", "net/udp6"] {
-        let Ok(text) = process.read(name) else { continue };
-        seen = true;
-        let text = String::from_utf8_lossy(&text);
-        sum += text.lines().skip(1).filter_map(|line| queue(line, &wanted)).sum::<u64>();
-    }
-    seen.then_some(sum)
+    let unix = unix::queued(process, &wanted)
+        .map_err(|error| {
+            notes.push(format!("what waits in its unix sockets cannot be seen: {error}"));
+        })
+        .ok();
+    ["net/tcp", "net/tcp6", "net/udp", "net/udp6"]
+        .into_iter()
+        .filter_map(|name| process.read(name).ok())
+        .map(|text| {
+            let text = String::from_utf8_lossy(&text);
+            text.lines().skip(1).filter_map(|line| queue(line, &wanted)).sum()
+        })
+        .chain(unix)
+        .reduce(|a: u64, b| a + b)
 }
 
 /// `sl local remote st tx_queue:rx_queue tr:when retrnsmt uid timeout inode …`, queues in hex.
