@@ -91,7 +91,8 @@ pub fn weight(pid: u32) -> u64 {
     kib * 1024
 }
 
-fn children(pid: u32) -> Vec<u32> {
+/// The processes below one.
+pub fn children(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let text = fs::read_to_string(path).unwrap_or_default();
     let direct: Vec<u32> = text.split_whitespace().filter_map(|p| p.parse().ok()).collect();

@@ -21,6 +21,12 @@ const LEAST_NAMED: usize = 3;
 
 /// The stacks to name, biggest first; none where nothing grows or growth does no harm.
 pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit> {
+    if verdict.summary.copies {
+        let (copied, bytes) = (tracer.copied(verdict.pid), verdict.grown_bytes);
+        let mut culprits = Vec::new();
+        charge_older(tracer, &mut culprits, verdict.pid, &copied, bytes, bytes);
+        return biggest(culprits, "anonymous");
+    }
     let Some(layer) = verdict.summary.layer.as_ref().filter(|_| are_named(verdict)) else {
         return Vec::new();
     };

@@ -36,6 +36,8 @@ pub struct Growth {
     tracks: BTreeMap<(u32, String), Vec<(f64, u64)>>,
     /// The kernel's own count of private memory, by process: first and last.
     counted: BTreeMap<u32, (u64, u64)>,
+    /// The share of private memory that is shared since a fork, by process: first and last.
+    copied: BTreeMap<u32, (u64, u64)>,
 }
 
 /// A full sample may cost this share of a core.
@@ -51,6 +53,7 @@ impl Growth {
             watcher: Watcher::new(roots, options),
             tracks: BTreeMap::new(),
             counted: BTreeMap::new(),
+            copied: BTreeMap::new(),
         }
     }
 
@@ -84,7 +87,8 @@ impl Growth {
             summary.layer = Some(layer);
         }
         let layer = summary.layer.clone().unwrap_or_default();
-        let grown_bytes = self.grown(pid, &layer);
+        let grown_bytes =
+            if summary.copies { self.copied_by(pid) } else { self.grown(pid, &layer) };
         Some(Verdict { pid, summary, grown_bytes })
     }
 
@@ -114,6 +118,9 @@ impl Growth {
     fn keep(&mut self, line: &Line) {
         if let Some(&bytes) = line.counters.get(&Counter::Anonymous) {
             self.counted.entry(line.pid).or_insert((bytes, bytes)).1 = bytes;
+        }
+        if let Some([share, _]) = line.private_share_bytes {
+            self.copied.entry(line.pid).or_insert((share, share)).1 = share;
         }
         // Of a heap that is seen now whole, now in halves, only what this look saw.
         let unseen = |name: &str| alternatives(name).iter().any(|o| line.unnamed.contains_key(*o));
@@ -155,6 +162,16 @@ impl Growth {
     /// By how many bytes the private memory of each process grew, as the kernel counts it at every look.
     pub fn counted(&self) -> impl Iterator<Item = (u32, u64)> {
         self.counted.iter().map(|(pid, (first, last))| (*pid, last.saturating_sub(*first)))
+    }
+
+    /// How much of what a process shared since a fork became its own.
+    fn copied_by(&self, pid: u32) -> u64 {
+        self.copied.get(&pid).map_or(0, |(first, last)| last.saturating_sub(*first))
+    }
+
+    /// The same of all processes.
+    pub fn copied(&self) -> u64 {
+        self.copied.keys().map(|pid| self.copied_by(*pid)).sum()
     }
 
     /// The process whose heap grew most, if one did, and by how many bytes.

@@ -180,14 +180,15 @@ impl Hunt {
         self.next_look = Instant::now() + LOOK;
     }
 
-    /// Growth that no mapping since the attach explains is growth of older ranges: sample who
-    /// touches them.
+    /// Growth that no mapping since the attach explains is growth of older ranges, or copies of what a fork
+    /// shares: sample who touches them.
     fn touch_when_needed(&mut self) {
         let held: u64 = self.tracer.holdings().iter().map(|h| h.resident).sum();
         let grown = self.growth.grown_private();
         let wanted = self.floor.is_none_or(|f| f == Floor::Faults);
         let pinned = self.floor.is_some();
-        if wanted && (pinned || grown.saturating_sub(held) > (grown / 10).max(1 << 20)) {
+        let older = grown.saturating_sub(held) > (grown / 10).max(1 << 20);
+        if wanted && (pinned || older || self.growth.copied() > 1 << 20) {
             // A refusal leaves the older ranges without touchers, which the report shows.
             self.tracer.sample_faults().ok();
         }

@@ -31,9 +31,12 @@ fn write(out: &mut String, r: &Report) -> std::fmt::Result {
         None => "cannot tell yet",
     };
     writeln!(out, "verdict   {judged}: {}", v.why)?;
-    let layer = v.layer.as_deref().unwrap_or("none grows");
+    let layer = match v.copies {
+        true => "copies of what a fork shares",
+        false => v.layer.as_deref().unwrap_or("none grows"),
+    };
     writeln!(out, "layer     {layer} (process {})", r.verdict.pid)?;
-    if let (Some(rate), true) = (v.bytes_per_s, v.layer.is_some()) {
+    if let (Some(rate), true) = (v.bytes_per_s, v.layer.is_some() || v.copies) {
         let until = v.oom_in_s.map_or(String::new(), |s| format!(", out of memory in {}", time(s)));
         writeln!(out, "rate      {}/s{until}", signed_bytes(rate))?;
     }
@@ -62,6 +65,7 @@ fn write(out: &mut String, r: &Report) -> std::fmt::Result {
 }
 
 fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
+    let v = &r.verdict.summary;
     if let Some(why) = &r.cost.not_traced {
         return writeln!(out, "culprits  not named: {why}");
     }
@@ -80,7 +84,7 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
         )?;
     }
     for (c, most) in r.culprits.iter().zip(FRAMES) {
-        writeln!(out, "culprit   {}", headline(c))?;
+        writeln!(out, "culprit   {}", if v.copies { copier(c) } else { headline(c) })?;
         if let Some(ways) = c.ways.len().checked_sub(1).filter(|more| *more > 0) {
             writeln!(
                 out,
@@ -187,6 +191,16 @@ pub fn headline(c: &Culprit) -> String {
         parts.push(format!("oldest {}", time(age)));
     }
     format!("{} (process {})", parts.join(", "), c.pid)
+}
+
+/// What it copied, in one line.
+fn copier(c: &Culprit) -> String {
+    let share = c.share.map_or(String::new(), |s| format!(", {:.0} % of the growth", s * 100.0));
+    format!(
+        "{} by writing to memory that a fork shares{share} (process {})",
+        bytes(c.older_bytes),
+        c.pid
+    )
 }
 
 /// `name  file:line  module`

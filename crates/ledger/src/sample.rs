@@ -79,10 +79,6 @@ pub struct Sample {
     /// many bytes are resident, and how many may come to be without more being mapped.
     #[serde(skip)]
     pub code_data_bytes: [u64; 2],
-    /// Of private memory without a file: this process's share, where others hold pages of it since a fork,
-    /// and what is resident.
-    #[serde(skip)]
-    pub private_share_bytes: [u64; 2],
     /// What a JVM says of its heap.
     #[serde(skip)]
     pub java_heap: Option<JavaHeap>,
@@ -226,8 +222,6 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
     }
     let rss_bytes = scene.reading.rss();
     let sum: u64 = layers.iter().map(|row| row.resident_bytes).sum();
-    let private = entries.iter().filter(|e| e.map.is_anonymous() && !e.map.permissions.shared);
-    let private = private.map(|entry| entry.usage);
     Ok(Sample {
         pid: process.pid(),
         name: process.name()?,
@@ -241,8 +235,6 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
         layers,
         beyond_rss,
         shared_bound_bytes,
-        private_share_bytes: private
-            .fold([0; 2], |[share, resident], usage| [share + usage.pss, resident + usage.rss]),
         code_data_bytes,
         java_heap,
         java_data,

@@ -12,6 +12,8 @@ pub struct Stat {
     pub parent: u32,
     /// Whether it is a thread of the kernel.
     pub kernel_thread: bool,
+    /// Page faults of all its threads for which nothing was read.
+    pub minor_faults: u64,
     /// Start time in clock ticks since boot.
     pub start: u64,
     /// The lowest address of the main stack's top (`startstack`), 0 where hidden.
@@ -42,6 +44,7 @@ impl Stat {
             state: char::from(*fields.first()?.first()?),
             parent: u32::try_from(number(4)?).ok()?,
             kernel_thread: number(9)? & KERNEL_THREAD != 0,
+            minor_faults: number(10).unwrap_or(0),
             start: number(22)?,
             stack_start: number(28).unwrap_or(0),
         })
@@ -130,7 +133,7 @@ mod tests {
         let line = b"7 (a) b (c\n) R 1 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 3 4 5 6 7 140737488347136 0\n";
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.state, stat.parent, stat.start), ('R', 1, 98_765));
-        assert_eq!(stat.stack_start, 140_737_488_347_136);
+        assert_eq!((stat.minor_faults, stat.stack_start), (1, 140_737_488_347_136));
         assert!(!stat.kernel_thread);
         assert!(Stat::parse(b"7 (x").is_err());
     }

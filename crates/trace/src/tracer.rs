@@ -33,6 +33,8 @@ pub struct Tracer {
     held: HashMap<u32, Vec<Holding>>,
     /// Sampled page faults outside of every range made since the attach, by process and stack.
     touched: HashMap<(u32, StackId), u64>,
+    /// Sampled page faults that copied a page, which was there already, by process and stack.
+    copied: HashMap<(u32, StackId), u64>,
     samples_faults: bool,
     /// What was written to files in memory since the attach, by process and stack.
     written: HashMap<(u32, StackId), Holding>,
@@ -88,6 +90,7 @@ impl Tracer {
             parents: HashMap::new(),
             held: HashMap::new(),
             touched: HashMap::new(),
+            copied: HashMap::new(),
             samples_faults: false,
             written: HashMap::new(),
             bursts: None,
@@ -232,9 +235,13 @@ impl Tracer {
         }
     }
 
-    /// Counts a page that was written in a range older than the attach.
+    /// Counts a page that was written in a range older than the attach, or copied in any.
     fn touch(&mut self, event: &Event, stack: StackId) {
+        const PRESENT: u64 = 1;
         const WRITE: u64 = 2;
+        if event.args[1] & (PRESENT | WRITE) == PRESENT | WRITE {
+            *self.copied.entry((event.tgid, stack)).or_default() += 1;
+        }
         let new = self.account.process(event.tgid).and_then(|p| p.ranges.at(event.args[0]));
         if event.args[1] & WRITE != 0 && new.is_none() {
             *self.touched.entry((event.tgid, stack)).or_default() += 1;
@@ -330,6 +337,12 @@ impl Tracer {
     /// Who touched pages of a process's older ranges: stacks with the number of sampled faults.
     pub fn older(&self, pid: u32) -> Vec<(StackId, u64)> {
         let of = self.touched.iter().filter(|((p, _), _)| *p == pid);
+        of.map(|((_, stack), n)| (*stack, *n)).collect()
+    }
+
+    /// Who copied pages of a process by writing to them: stacks with the number of sampled faults.
+    pub fn copied(&self, pid: u32) -> Vec<(StackId, u64)> {
+        let of = self.copied.iter().filter(|((p, _), _)| *p == pid);
         of.map(|((_, stack), n)| (*stack, *n)).collect()
     }
 

@@ -52,6 +52,8 @@ pub struct History {
     /// What a JVM said of its heap.
     java: JavaSeries,
     copies: Copies,
+    /// Whether the last look saw how much of it is shared since a fork.
+    copied: bool,
     /// The sum of what is held in each counter's layers.
     held: BTreeMap<Counter, Series>,
 }
@@ -94,6 +96,7 @@ impl History {
                 series.push(point(bytes));
             }
         }
+        self.copied = seen.private_share.is_some();
         if let Some(both) = seen.private_share {
             self.copies.push(time_s, both);
         }
@@ -173,7 +176,7 @@ impl History {
             counted: self.counted.clone(),
             unnamed: self.unnamed(),
             shared_bound_bytes: self.sampled.then(|| latest(&self.shared_bound)),
-            private_share_bytes: self.copies.latest().filter(|_| self.sampled),
+            private_share_bytes: self.copies.latest().filter(|_| self.copied),
             code_data_bytes: self.sampled.then(|| self.code_data.each_ref().map(latest)),
             java_heap: self.java.at(self.time()),
             collected: self.collected,
@@ -426,7 +429,7 @@ impl History {
             .or_else(|| first(&|v| v.leak == Some(false) && v.kind == Kind::Growing))
             .map_or((None, whole), |(layer, verdict)| (Some(layer), verdict));
         // Where no layer can be seen, the whole is all there is to name.
-        let named = layer.or(self.full.is_empty().then_some(RSS));
+        let mut named = layer.or(self.full.is_empty().then_some(RSS));
         // What no layer confirms is not said of the whole.
         if layer.is_none() && verdict.leak == Some(true) && !self.full.is_empty() {
             verdict.leak = None;
@@ -438,8 +441,12 @@ impl History {
             verdict.leak = Some(false);
             verdict.why = "what grows is not held: what allocators keep, code or files".into();
         }
-        if layer.is_none() && verdict.leak == Some(false) && verdict.kind != Kind::Growing {
-            verdict = self.copies.verdict(when).unwrap_or(verdict);
+        let silent =
+            layer.is_none() && verdict.leak == Some(false) && verdict.kind != Kind::Growing;
+        let copies = if silent { self.copies.verdict(when) } else { None };
+        let is_copied = copies.is_some();
+        if let Some(copies) = copies {
+            (named, verdict) = (None, copies);
         }
         // A rate whose interval holds 0 fills nothing.
         let grows = verdict.interval.is_some_and(|[low, _]| low > 0.0) && rate(&verdict) > 0.0;
@@ -454,6 +461,7 @@ impl History {
             limit: oom.map(|l| l.name),
             window_s: verdict.window_s,
             why: verdict.why,
+            copies: is_copied,
         }
     }
 }

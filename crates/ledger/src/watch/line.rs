@@ -36,8 +36,8 @@ pub struct Line {
     /// What its shared memory may come to without anything more being mapped, where it was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared_bound_bytes: Option<u64>,
-    /// Of its private memory without a file, where it was looked at: its share, with pages that others hold
-    /// too since a fork divided among all, and what is resident.
+    /// Of its private memory, where pages of it may be copied since a fork: its share, with pages that others
+    /// hold too divided among all, and what is resident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_share_bytes: Option<[u64; 2]>,
     /// Data of programs and libraries that is the process's own, where it was looked at: what is
@@ -132,6 +132,9 @@ pub struct Summary {
     pub window_s: f64,
     /// Why.
     pub why: String,
+    /// Whether what grows are copies of memory that was shared since a fork.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copies: bool,
 }
 
 impl Line {

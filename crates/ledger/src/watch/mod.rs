@@ -11,6 +11,7 @@
 mod borne_out;
 mod collector;
 mod copies;
+mod copying;
 mod csv;
 mod held;
 mod history;

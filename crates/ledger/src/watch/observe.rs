@@ -33,8 +33,10 @@ pub struct Observation {
     /// What shared memory may come to without anything more being mapped: touching what others hold
     /// already is no leak.
     pub shared_bound: Option<f64>,
-    /// Of private memory without a file: its share, and what is resident.
+    /// Of private memory, where it may be copied since a fork: its share, and what is resident.
     pub private_share: Option<[f64; 2]>,
+    /// How many pages it was given or copied since it began.
+    pub faults: u64,
     /// Of images, what is the process's own: resident, and mapped.
     pub code_data: Option<[f64; 2]>,
     /// What a JVM says of its heap.
@@ -68,8 +70,10 @@ impl Observation {
     pub fn cheap(process: &Process) -> Result<Self, Error> {
         let status = process.status()?;
         let rss = status.rss_anon + status.rss_file + status.rss_shmem;
+        let stat = process.stat()?;
         // One that is about to end has given its memory back already.
-        if rss == 0 || !process.is_alive() {
+        let runs = stat.start == process.start_ticks() && !matches!(stat.state, 'Z' | 'X');
+        if rss == 0 || !runs {
             return Err(Error::Vanished { pid: process.pid() });
         }
         Ok(Self {
@@ -86,6 +90,7 @@ impl Observation {
                 .zip([status.vm_pte as f64, status.vm_swap as f64])
                 .collect(),
             scheduled_s: process.scheduled_s(),
+            faults: stat.minor_faults,
             ..Self::default()
         })
     }
@@ -132,7 +137,6 @@ impl Observation {
         self.java_data.clone_from(&sample.java_data);
         self.java_heap = sample.java_heap.map(JavaLine::from);
         self.code_data = Some(sample.code_data_bytes.map(|bytes| bytes as f64));
-        self.private_share = Some(sample.private_share_bytes.map(|bytes| bytes as f64));
         self.shared_bound = Some(sample.shared_bound_bytes as f64);
         for row in &sample.layers {
             self.layers.insert(row.layer.name().to_owned(), row.resident_bytes as f64);

@@ -1,8 +1,9 @@
 //! How often to look, so that all looks together stay within the budget.
 
-/// Shares of the budget that go to finding children and to looking at counters; the rest is for full
-/// samples.
+/// Shares of the budget that go to finding children and to looking at counters, and at most to asking who
+/// copies; the rest is for full samples.
 const TREE: f64 = 0.2;
+const COPIES: f64 = 0.6;
 const COUNTERS: f64 = 0.4;
 /// What stands still is looked at no more rarely, and what moves.
 const SLOWEST: f64 = 10.0;
@@ -24,6 +25,8 @@ pub(super) struct Purse {
     reserve: f64,
     /// What a look at one process's counters, and its line, cost of late.
     counters: f64,
+    /// What asking who copies has cost.
+    copies: f64,
     /// What finding all children cost last, and when that was.
     tree: Option<(f64, f64)>,
 }
@@ -36,7 +39,14 @@ pub fn cpu() -> f64 {
 
 impl Purse {
     pub fn new(budget: f64) -> Self {
-        Self { budget: GIVEN_OUT * budget, spent: 0.0, reserve: 0.0, counters: 0.0, tree: None }
+        Self {
+            budget: GIVEN_OUT * budget,
+            spent: 0.0,
+            reserve: 0.0,
+            counters: 0.0,
+            copies: 0.0,
+            tree: None,
+        }
     }
 
     pub fn spent(&self) -> f64 {
@@ -64,6 +74,16 @@ impl Purse {
             let each = seconds / looks as f64;
             self.counters += if self.counters > 0.0 { (each - self.counters) / 8.0 } else { each };
         }
+    }
+
+    pub fn pay_for_copies(&mut self, seconds: f64) {
+        self.spent += seconds;
+        self.copies += seconds;
+    }
+
+    /// Whether so much is left for asking who copies.
+    pub fn affords_copies(&self, cost: f64, now: f64) -> bool {
+        COPIES * self.budget * now - self.copies >= cost
     }
 
     /// Whether children may be looked for again.

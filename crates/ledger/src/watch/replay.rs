@@ -171,6 +171,7 @@ fn recorded(text: &str) -> Option<Row> {
         shared_bound: line.shared_bound_bytes.map(|bytes| bytes as f64),
         private_share: line.private_share_bytes.map(|both| both.map(|bytes| bytes as f64)),
         code_data: line.code_data_bytes.map(|both| both.map(|bytes| bytes as f64)),
+        faults: 0,
         java_heap: line.java_heap,
         java_data: None,
         mapped_files: Vec::new(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use plumb_target::cgroups::Quotas;
 use plumb_target::{Error, Process};
 
+use super::copying::Copying;
 use super::held::HeldFiles;
 use super::pace::cpu;
 use super::{History, Line, Observation, nearest_limit};
@@ -52,6 +53,9 @@ pub(super) struct Watched {
     quotas: Quotas,
     /// Memory that moves no counter.
     files: HeldFiles,
+    copying: Copying,
+    /// What asking for that cost last.
+    pub copying_cost: f64,
     /// What was resident when it was sampled, before that when it was first looked at; and by how much
     /// that changed between the last two looks.
     rss: f64,
@@ -76,6 +80,8 @@ impl Watched {
             seen: Observation::default(),
             quotas: Quotas::of(&process),
             files: HeldFiles::default(),
+            copying: Copying::default(),
+            copying_cost: 0.0,
             rss: 0.0,
             step: 0.0,
         }
@@ -117,6 +123,18 @@ impl Watched {
         Ok(())
     }
 
+    /// Whether it may copy what it shares, as it was just looked at.
+    pub fn may_copy(&mut self, now: f64) -> bool {
+        self.copying.is_due(&mut self.seen, now)
+    }
+
+    /// Asks how much of its private memory is its own.
+    pub fn count_copies(&mut self, now: f64) {
+        let begun = cpu();
+        self.copying.ask(&self.process, &mut self.seen, now);
+        self.copying_cost = cpu() - begun;
+    }
+
     /// Samples it in full; `last`: for the last time, `sought`: to learn where it grows.
     pub fn sample(&mut self, now: f64, depth: Depth, last: bool, sought: bool) {
         // Whether what grew is in use is worth its price; of what stands still it was seen before.
@@ -134,7 +152,8 @@ impl Watched {
             Ok(seen) => {
                 self.quotas = Quotas::of(&self.process);
                 self.files.sampled(&seen);
-                self.seen = Observation { throttled_s: self.seen.throttled_s, ..seen };
+                let (throttled_s, private_share) = (self.seen.throttled_s, self.seen.private_share);
+                self.seen = Observation { throttled_s, private_share, ..seen };
             }
             Err(error @ Error::Denied { .. }) => {
                 self.trouble = Some(error);
@@ -157,13 +176,13 @@ impl Watched {
             && !self.seen.sampled
             && then.layers == self.seen.layers
             && then.counters == self.seen.counters
+            && then.private_share == self.seen.private_share
             && now - judged < AGAIN
             && line.verdict.leak == Some(false)
             && line.layers.iter().all(|layer| layer.leak != Some(true))
         {
             (line.time_s, line.sampled, line.unnamed) = (now, false, BTreeMap::new());
             (line.shared_bound_bytes, line.code_data_bytes) = (None, None);
-            line.private_share_bytes = None;
             line.java_heap = self.seen.java_heap;
             line.scheduled_s = self.history.scheduled_s();
             return Some(line.clone());

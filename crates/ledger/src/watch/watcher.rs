@@ -201,6 +201,7 @@ impl Watcher {
         }
         let counted = cpu();
         self.seen |= !due.is_empty();
+        self.count_copies(&due, now, full);
         self.sample(&due, now, full);
         let sampled = cpu();
         let lines = due.iter().filter_map(|p| self.watched.get_mut(p)?.line()).collect();
@@ -209,6 +210,20 @@ impl Watcher {
         match ended {
             Some(error) if !self.seen => Err(error),
             _ => Ok(lines),
+        }
+    }
+
+    /// Of those that were just looked at, asks who may copy what it shares, as many as can be afforded.
+    fn count_copies(&mut self, due: &[Process], now: f64, full: bool) {
+        for process in due {
+            let Some(watched) = self.watched.get_mut(process) else { continue };
+            if !watched.counters_only
+                && watched.may_copy(now)
+                && (full || self.purse.affords_copies(watched.copying_cost, now))
+            {
+                watched.count_copies(now);
+                self.purse.pay_for_copies(watched.copying_cost);
+            }
         }
     }
 
