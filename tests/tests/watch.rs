@@ -132,6 +132,33 @@ fn is_leak(value: &Value) -> bool {
     value["leak"] == true
 }
 
+#[test]
+fn a_leak_of_several_children_none_of_which_leaks_enough_is_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = folder.path().join("record").display().to_string();
+    let leak = plumb_tests::lab::build().join("mmap_anonymous").display().to_string();
+    // They read their standard input, and end when it closes.
+    let script = format!("exec 9<&0; {} wait", format!("{leak} <&9 & ").repeat(6));
+    let mut command = command(&["--json", "--fail-on-leak", "--for", TIME, "--budget", "10"]);
+    command.args(["--record", &record, "--", "sh", "-c", &script]);
+    command.env("LAB_RATE", "120000").env("LAB_SECONDS", "60").stdin(Stdio::piped());
+    let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let input = watch.stdin.take();
+    let watched = Watched::of(&watch.wait_with_output().expect("it ends"));
+    drop(input);
+    let last = watched.lines.last().expect("lines");
+    assert_eq!((watched.status, &last["pid"], &last["processes"]), (3, &0.into(), &7.into()));
+    let rate = last["verdict"]["bytes_per_s"].as_f64().expect("a rate");
+    assert!((rate / 720_000.0 - 1.0).abs() < 0.1, "{last}");
+    let alone = watched.lines.iter().find(|l| l["pid"] != 0 && is_leak(&l["verdict"]));
+    assert!(alone.is_none(), "{alone:?}");
+    let replayed = Watched::run(&["--replay", &record, "--fail-on-leak"]);
+    assert_eq!(replayed.status, 3);
+    for key in ["kind", "leak", "layer", "bytes_per_s", "interval", "why"] {
+        assert_eq!(replayed.verdict(0)[key], last["verdict"][key], "{key} of {last}");
+    }
+}
+
 /// Replays a series of time and bytes; the lines before the last, and the last.
 fn replay(bytes_at: impl Fn(f64) -> f64, seconds: u32) -> (Vec<Value>, Value, i32) {
     let mut file = tempfile::NamedTempFile::new().expect("a file");

@@ -70,7 +70,7 @@ pub(crate) const SHORTEST: f64 = 18.0;
 /// A collector's heap grows like a leak until its first collections.
 const COLLECTION: f64 = 90.0;
 
-fn patience(nature: Nature, when: When) -> f64 {
+pub(crate) fn patience(nature: Nature, when: When) -> f64 {
     match (nature, when) {
         (Nature::Collected, _) => COLLECTION,
         (_, When::Watching) => PATIENCE,

@@ -35,16 +35,18 @@ pub struct History {
     start: u64,
     name: String,
     waits: Waits,
-    rss: Series,
-    counters: BTreeMap<Counter, Series>,
-    layers: BTreeMap<String, Series>,
+    pub(super) rss: Series,
+    pub(super) counters: BTreeMap<Counter, Series>,
+    pub(super) layers: BTreeMap<String, Series>,
     /// Those of them that the last full look saw.
     fresh: BTreeSet<String>,
     /// How often the layers were sampled in full, by time.
     full: Vec<f64>,
     sampled: bool,
     counted: Vec<String>,
-    collected: bool,
+    pub(super) collected: bool,
+    /// What it shared with its parent when it was first seen.
+    pub(super) inherited: Option<f64>,
     /// What shared memory may come to without anything more being mapped.
     shared_bound: Series,
     /// What images have of the process's own: resident, and mapped.
@@ -86,6 +88,7 @@ impl History {
         for (name, &bytes) in &seen.layers {
             self.layers.entry(name.clone()).or_default().push(point(bytes));
         }
+        self.inherited = self.inherited.or(seen.inherited);
         self.sampled = seen.sampled;
         self.counted = seen.counted();
         if let Some(bound) = seen.shared_bound {
@@ -180,6 +183,8 @@ impl History {
             code_data_bytes: self.sampled.then(|| self.code_data.each_ref().map(latest)),
             java_heap: self.java.at(self.time()),
             collected: self.collected,
+            inherited_bytes: self.inherited.map(|bytes| bytes as u64),
+            processes: None,
             scheduled_s: self.scheduled_s(),
             start_ticks: self.start,
             layers,
@@ -448,21 +453,7 @@ impl History {
         if let Some(copies) = copies {
             (named, verdict) = (None, copies);
         }
-        // A rate whose interval holds 0 fills nothing.
-        let grows = verdict.interval.is_some_and(|[low, _]| low > 0.0) && rate(&verdict) > 0.0;
-        let oom = if grows { limit() } else { None };
-        Summary {
-            kind: verdict.kind,
-            leak: verdict.leak,
-            layer: named.map(str::to_owned),
-            bytes_per_s: verdict.bytes_per_s.map(f64::round),
-            interval: verdict.interval.map(|[low, high]| [low.round(), high.round()]),
-            oom_in_s: oom.as_ref().map(|l| (l.headroom_bytes as f64 / rate(&verdict)).round()),
-            limit: oom.map(|l| l.name),
-            window_s: verdict.window_s,
-            why: verdict.why,
-            copies: is_copied,
-        }
+        Summary { copies: is_copied, ..Summary::of(named.map(str::to_owned), verdict, limit) }
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use plumb_target::jvm::JavaHeap;
 use serde::{Deserialize, Serialize};
 
-use super::Counter;
-use crate::verdict::Kind;
+use super::{Counter, Limit};
+use crate::verdict::{Kind, Verdict};
 
 /// One process at one look. As JSON this is also what a record holds and a replay reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +50,12 @@ pub struct Line {
     /// Whether a collector that cannot be seen frees its anonymous memory: growth is watched longer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collected: bool,
+    /// Of its private memory, what it shared with its parent when it was first seen, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited_bytes: Option<u64>,
+    /// Of a line that speaks of all processes of a watch together (`pid` is 0): how many run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<usize>,
     /// Seconds that its first thread ran, and that it waited for a processor, since it began; waits under
     /// a quota of its group among them, since the watch began.
     #[serde(default)]
@@ -135,6 +141,32 @@ pub struct Summary {
     /// Whether what grows are copies of memory that was shared since a fork.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub copies: bool,
+}
+
+impl Summary {
+    /// As a line tells it.
+    pub(super) fn of(
+        layer: Option<String>,
+        verdict: Verdict,
+        limit: impl FnOnce() -> Option<Limit>,
+    ) -> Self {
+        let rate = verdict.bytes_per_s.unwrap_or(0.0);
+        // A rate whose interval holds 0 fills nothing.
+        let grows = verdict.interval.is_some_and(|[low, _]| low > 0.0) && rate > 0.0;
+        let oom = if grows { limit() } else { None };
+        Self {
+            kind: verdict.kind,
+            leak: verdict.leak,
+            layer,
+            bytes_per_s: verdict.bytes_per_s.map(f64::round),
+            interval: verdict.interval.map(|both| both.map(f64::round)),
+            oom_in_s: oom.as_ref().map(|l| (l.headroom_bytes as f64 / rate).round()),
+            limit: oom.map(|l| l.name),
+            window_s: verdict.window_s,
+            why: verdict.why,
+            copies: false,
+        }
+    }
 }
 
 impl Line {

@@ -21,6 +21,7 @@ mod nature;
 mod observe;
 mod pace;
 mod replay;
+mod tree;
 mod waits;
 mod watched;
 mod watcher;

@@ -37,6 +37,8 @@ pub struct Observation {
     pub private_share: Option<[f64; 2]>,
     /// How many pages it was given or copied since it began.
     pub faults: u64,
+    /// Of private memory, what it shared with its parent when it was first seen.
+    pub inherited: Option<f64>,
     /// Of images, what is the process's own: resident, and mapped.
     pub code_data: Option<[f64; 2]>,
     /// What a JVM says of its heap.

@@ -6,7 +6,9 @@ use std::io::BufRead;
 use super::csv::Columns;
 use super::nature::{halves_of, whole_of};
 use super::observe::CHEAP;
+use super::tree::{self, Member};
 use super::{History, Line, Observation};
+use crate::verdict::When;
 
 /// Why a file cannot be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +89,17 @@ impl Replay {
         }
         let last = replay.histories.values().map(|history| history.line(|| None, true));
         let mut lines: Vec<Line> = last.collect();
+        let members: Vec<Member> = replay
+            .histories
+            .values()
+            .zip(&lines)
+            .map(|(history, line)| {
+                // All that run are looked at in the end.
+                Member::new(history, Some(&line.verdict), line.time_s < replay.latest)
+            })
+            .collect();
         Line::worst_last(&mut lines);
+        tree::beside(&mut lines, tree::line(&members, || None, When::Ending));
         Ok(lines)
     }
 }
@@ -100,7 +112,7 @@ impl Replay {
             ReplayError::Line { number, text }
         };
         if text.starts_with('{') {
-            return recorded(text).map(Some).ok_or_else(fault);
+            return recorded(text).ok_or_else(fault);
         }
         if text.trim().is_empty() {
             return Ok(None);
@@ -144,8 +156,12 @@ struct Row {
     seen: Observation,
 }
 
-fn recorded(text: &str) -> Option<Row> {
+/// `None` of what is no record; nothing of a line that only says what others showed.
+fn recorded(text: &str) -> Option<Option<Row>> {
     let line: Line = serde_json::from_str(text).ok()?;
+    if line.processes.is_some() {
+        return Some(None);
+    }
     let unnamed = &line.unnamed;
     // A row is old where its other name was seen.
     let old = |name: &str| {
@@ -170,6 +186,7 @@ fn recorded(text: &str) -> Option<Row> {
         layers,
         shared_bound: line.shared_bound_bytes.map(|bytes| bytes as f64),
         private_share: line.private_share_bytes.map(|both| both.map(|bytes| bytes as f64)),
+        inherited: line.inherited_bytes.map(|bytes| bytes as f64),
         code_data: line.code_data_bytes.map(|both| both.map(|bytes| bytes as f64)),
         faults: 0,
         java_heap: line.java_heap,
@@ -180,5 +197,6 @@ fn recorded(text: &str) -> Option<Row> {
         sampled: line.sampled,
         collected: line.collected,
     };
-    Some(Row { pid: line.pid, start: line.start_ticks, name: line.name, time: line.time_s, seen })
+    let Line { pid, start_ticks: start, name, time_s: time, .. } = line;
+    Some(Some(Row { pid, start, name, time, seen }))
 }

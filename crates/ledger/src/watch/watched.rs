@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plumb_target::cgroups::Quotas;
-use plumb_target::{Error, Process};
+use plumb_target::{Error, Process, smaps};
 
 use super::copying::Copying;
 use super::held::HeldFiles;
 use super::pace::cpu;
-use super::{History, Line, Observation, nearest_limit};
+use super::{Counter, History, Line, Observation, nearest_limit};
 use crate::Depth;
 
 /// Seconds that walks of heaps may take where nothing asks for more; of a heap of gigabytes that
@@ -103,9 +103,24 @@ impl Watched {
         (self.seen.rss - self.rss).abs() > MOVED.max(self.rss / 100.0)
     }
 
-    /// Reads its counters.
-    pub fn count(&mut self, now: f64) -> Result<(), Error> {
+    /// Whether it was never looked at.
+    pub fn is_new(&self) -> bool {
+        self.looked == f64::MIN
+    }
+
+    /// Finds out what of its memory it has from its parent.
+    pub fn ask_what_it_inherited(&mut self) {
+        self.seen.inherited = smaps::shared_since_fork(&self.process).ok().map(|b| b as f64);
+    }
+
+    /// Reads its counters; `child`: of one whose parent is watched, too.
+    pub fn count(&mut self, now: f64, child: bool) -> Result<(), Error> {
         let mut seen = Observation::cheap_of_java(&self.process, self.seen.java_data.as_ref())?;
+        seen.inherited = self.seen.inherited;
+        if child && self.is_new() && seen.inherited.is_none() {
+            // Nothing that it came with is known to be its own.
+            seen.inherited = seen.counters.get(&Counter::Anonymous).copied();
+        }
         seen.throttled_s = self.quotas.throttled_s();
         let held = self.files.unmapped(&self.process, now, seen.shared());
         seen.layers.extend(held.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)));
@@ -152,8 +167,8 @@ impl Watched {
             Ok(seen) => {
                 self.quotas = Quotas::of(&self.process);
                 self.files.sampled(&seen);
-                let (throttled_s, private_share) = (self.seen.throttled_s, self.seen.private_share);
-                self.seen = Observation { throttled_s, private_share, ..seen };
+                let Observation { throttled_s, inherited, private_share, .. } = self.seen;
+                self.seen = Observation { throttled_s, inherited, private_share, ..seen };
             }
             Err(error @ Error::Denied { .. }) => {
                 self.trouble = Some(error);
@@ -202,7 +217,7 @@ mod tests {
     #[test]
     fn a_process_that_was_only_looked_at_has_not_moved() {
         let mut watched = Watched::new(Process::own(), 0.0);
-        watched.count(0.0).expect("it runs");
+        watched.count(0.0, false).expect("it runs");
         assert!(watched.seen.rss > MOVED && !watched.has_moved());
         // Else the end of a watch would sample every child that was never worth it.
         watched.seen.rss *= 3.0;

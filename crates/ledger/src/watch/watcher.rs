@@ -6,9 +6,11 @@ use std::time::Instant;
 use plumb_target::{Error, Process, process};
 
 use super::pace::{Purse, cpu};
+use super::tree::{self, Member};
 use super::watched::Watched;
 use super::{Line, nearest_limit};
 use crate::Depth;
+use crate::verdict::When;
 
 /// How a watch looks.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +41,14 @@ pub struct Watcher {
     purse: Purse,
     /// What the first full sample of a process costs, as the last one did.
     first_cost: f64,
+    /// What it cost last to ask what a child has from its parent.
+    inherited_cost: f64,
     troubles: Vec<Error>,
     seen: bool,
+    /// Children that ended, for what all hold together; that, and when it was judged.
+    past: Vec<Member>,
+    together: Option<Line>,
+    judged: f64,
 }
 
 /// More last words than that nobody reads; those of the fastest leaks are kept.
@@ -51,6 +59,8 @@ const BETWEEN: f64 = 13.0;
 const FRESH: f64 = 1.5;
 /// A child may be gone before it is worth a full sample.
 const YOUNG: f64 = 2.0;
+/// Seconds between two judgements of all together.
+const TOGETHER: f64 = 5.0;
 
 impl Watcher {
     /// Begins to watch; nothing is looked at before the first [`Watcher::look`].
@@ -63,8 +73,12 @@ impl Watcher {
             ended: Vec::new(),
             purse: Purse::new(options.budget),
             first_cost: 0.005,
+            inherited_cost: 0.0,
             troubles: Vec::new(),
             seen: false,
+            past: Vec::new(),
+            together: None,
+            judged: 0.0,
         }
     }
 
@@ -102,23 +116,58 @@ impl Watcher {
     pub fn finish(&mut self) -> Result<Vec<Line>, Error> {
         self.look_at_all(true)?;
         let roots = &self.roots;
-        let last = self.watched.values().map(|w| {
+        let last = self.watched.values_mut().map(|w| {
             let line = w.history.line(|| nearest_limit(&w.process), true);
-            Line { brief: !roots.contains(&w.process) && w.history.is_brief(), ..line }
+            let brief = !roots.contains(&w.process) && w.history.is_brief();
+            w.said.insert(Line { brief, ..line }).clone()
         });
         let mut lines: Vec<Line> = self.ended.iter().cloned().chain(last).collect();
         Line::worst_last(&mut lines);
         Ok(lines)
     }
 
-    /// The latest line of every process that runs.
+    /// What all processes hold together, from the second one on, where it is to be told: at the end, or
+    /// when it is called a leak, or was. After [`Watcher::look`] or [`Watcher::finish`].
+    pub fn together(&mut self, last: bool) -> Option<Line> {
+        let now = self.elapsed();
+        if !last && now - self.judged < TOGETHER {
+            return None;
+        }
+        let begun = cpu();
+        let when = if last { When::Ending } else { When::Watching };
+        tree::forget(&mut self.past, now);
+        let living = self.watched.values().map(|w| {
+            let said = w.said.as_ref().map(|line| &line.verdict);
+            Member::new(&w.history, said, w.gone)
+        });
+        let members: Vec<Member> = self.past.iter().cloned().chain(living).collect();
+        let limit = || self.roots.first().and_then(nearest_limit);
+        let line = tree::line(&members, limit, when);
+        let called =
+            |line: &Option<Line>| line.as_ref().is_some_and(|l| l.verdict.leak == Some(true));
+        let news = last || called(&line) || called(&self.together);
+        self.together = line;
+        self.judged = now;
+        self.purse.pay(cpu() - begun);
+        self.together.clone().filter(|_| news)
+    }
+
+    /// Puts what all processes hold together beside the final lines.
+    pub fn beside(&mut self, lines: &mut Vec<Line>) {
+        let together = self.together(true);
+        tree::beside(lines, together);
+    }
+
+    /// The latest line of every process that runs, and of all together where they leak.
     pub fn latest(&self) -> impl Iterator<Item = &Line> {
-        self.watched.values().filter(|w| !w.gone).filter_map(|w| w.said.as_ref())
+        let together = self.together.iter().filter(|line| line.verdict.leak == Some(true));
+        let each = self.watched.values().filter(|w| !w.gone).filter_map(|w| w.said.as_ref());
+        each.chain(together)
     }
 
     /// Whether this is a process that is watched and runs.
     pub fn watches(&self, pid: u32) -> bool {
-        self.watched.values().any(|w| !w.gone && w.process.pid() == pid)
+        pid == 0 || self.watched.values().any(|w| !w.gone && w.process.pid() == pid)
     }
 
     /// Why layers of processes that were named cannot be seen, each told once: their counters are
@@ -140,11 +189,14 @@ impl Watcher {
     /// A child that ended gave its memory back: of those, only leaks are remembered. Else a script
     /// that starts a thousand short programs would leave a thousand open questions.
     fn forget(&mut self) {
-        let (roots, ended) = (&self.roots, &mut self.ended);
+        let (roots, ended, past) = (&self.roots, &mut self.ended, &mut self.past);
         self.watched.retain(|process, w| {
             let keep = !w.gone || roots.contains(process);
-            if !keep && w.history.leaks() {
-                ended.push(w.history.line(|| None, true));
+            if !keep {
+                past.push(Member::new(&w.history, None, true));
+                if w.history.leaks() {
+                    ended.push(w.history.line(|| None, true));
+                }
             }
             keep
         });
@@ -191,7 +243,13 @@ impl Watcher {
             if !full && !self.purse.may_look(since, of, moves) {
                 continue;
             }
-            match watched.count(now) {
+            let child = !self.roots.contains(&watched.process);
+            if child && watched.is_new() && self.purse.affords(self.inherited_cost, now, true) {
+                let begun = cpu();
+                watched.ask_what_it_inherited();
+                self.inherited_cost = cpu() - begun;
+            }
+            match watched.count(now, child) {
                 Ok(()) => due.push(watched.process),
                 Err(error) => {
                     watched.gone = !watched.process.is_alive();

@@ -131,6 +131,8 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
                     Err(_) if child.is_some() => Vec::new(),
                     Err(error) => return Err(error.into()),
                 };
+                let mut lines = lines;
+                lines.extend(watcher.together(false));
                 let begun = cpu();
                 outputs.write(&lines)?;
                 if screen.is_none() {
@@ -147,6 +149,7 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
     drop(screen);
     watcher.troubles().iter().for_each(|error| eprintln!("plumb watch: {error}"));
     let mut lines = watcher.finish().unwrap_or_default();
+    watcher.beside(&mut lines);
     if let Some(pid) = pid.filter(|_| lines.is_empty()) {
         lines.push(History::new(pid).line(|| None, true));
     }

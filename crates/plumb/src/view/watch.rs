@@ -194,6 +194,9 @@ fn word(kind: Kind) -> &'static str {
 }
 
 fn who(line: &Line) -> String {
+    if let Some(processes) = line.processes {
+        return format!("{processes} processes together");
+    }
     match line.name.as_str() {
         "" => format!("process {}", line.pid),
         // A program may call itself anything, control characters among it.

@@ -1,0 +1,168 @@
+//! What processes hold together: leaks that are spread over many, and what only looks so.
+
+use std::io::Cursor;
+
+use plumb_ledger::watch::{Line, Replay};
+
+const MB: f64 = 1e6;
+
+/// A process: from when to when it runs, what it has from its parent, and what it holds of its own, and of
+/// that what its allocator keeps, at so many seconds of its life.
+struct Process {
+    life: [f64; 2],
+    inherited: f64,
+    holds: Box<dyn Fn(f64) -> [f64; 2]>,
+}
+
+fn process(from: f64, to: f64, holds: impl Fn(f64) -> [f64; 2] + 'static) -> Process {
+    Process { life: [from, to], inherited: 0.0, holds: Box::new(holds) }
+}
+
+/// The final lines of a watch of so many seconds, that of all together first.
+fn watched(seconds: u32, processes: &[Process]) -> (Line, Vec<Line>) {
+    let mut record = String::new();
+    for time in (0..=seconds).map(f64::from) {
+        for (pid, process) in (1..).zip(processes) {
+            let [from, to] = process.life;
+            if time < from || time >= to {
+                continue;
+            }
+            let [used, kept] = (process.holds)(time - from);
+            let all = process.inherited + used + kept;
+            let (inherited, used, kept) = (process.inherited * MB, used * MB, kept * MB);
+            let sampled = (time as u32 + pid).is_multiple_of(10);
+            let row = |layer: &str, bytes: f64| {
+                format!(
+                    r#"{{"layer":"{layer}","resident_bytes":{bytes:.0},"bytes_per_s":null,"kind":"flat","leak":null}}"#
+                )
+            };
+            let layers = match sampled {
+                true => {
+                    [row("heap_in_use", inherited + used), row("heap_retained", kept)].join(",")
+                }
+                false => String::new(),
+            };
+            record += &format!(
+                r#"{{"time_s":{time},"pid":{pid},"rss_bytes":{0:.0},"counters":{{"anonymous":{0:.0}}},"sampled":{sampled},"inherited_bytes":{inherited:.0},"layers":[{layers}],"verdict":{{"kind":"flat","leak":null,"layer":null,"bytes_per_s":null,"interval":null,"oom_in_s":null,"why":""}}}}"#,
+                all * MB
+            );
+            record.push('\n');
+        }
+    }
+    let mut lines = Replay::read(Cursor::new(record), None).expect("a record");
+    let together = lines.iter().position(|line| line.processes.is_some()).expect("a line of all");
+    (lines.remove(together), lines)
+}
+
+fn of_all(seconds: u32, processes: &[Process]) -> Line {
+    watched(seconds, processes).0
+}
+
+#[test]
+fn a_leak_of_many_none_of_which_leaks_enough_is_one() {
+    let many: Vec<Process> =
+        (0..10).map(|_| process(0.0, 99.0, |age| [5.0 + 0.06 * age, 0.0])).collect();
+    let (line, each) = watched(40, &many);
+    assert_eq!((line.verdict.leak, line.pid, line.processes), (Some(true), 0, Some(10)));
+    assert!((line.verdict.bytes_per_s.expect("a rate") / 0.6 / MB - 1.0).abs() < 0.05, "{line:?}");
+    assert!(each.iter().all(|line| line.verdict.leak != Some(true)));
+    let kept: Vec<Process> =
+        (0..10).map(|_| process(0.0, 99.0, |age| [5.0, 1.0 + 0.06 * age])).collect();
+    assert_ne!(of_all(40, &kept).verdict.leak, Some(true), "allocators keep it");
+}
+
+#[test]
+fn a_leak_of_one_among_many_is_that_ones() {
+    let mut many: Vec<Process> = (0..10).map(|_| process(0.0, 99.0, |_| [5.0, 0.0])).collect();
+    many.push(process(0.0, 99.0, |age| [5.0 + age, 0.0]));
+    let (line, each) = watched(60, &many);
+    assert_eq!(each.last().map(|line| (line.pid, line.verdict.leak)), Some((11, Some(true))));
+    assert_ne!(line.verdict.leak, Some(true), "{line:?}");
+}
+
+/// One a second, each of which lives ten.
+fn turnover(holds: impl Fn(u32, f64) -> f64 + Clone + 'static) -> Vec<Process> {
+    let one = |number: u32| {
+        let holds = holds.clone();
+        process(f64::from(number), f64::from(number) + 10.0, move |age| [holds(number, age), 0.0])
+    };
+    let parent = process(0.0, 999.0, |_| [30.0, 0.0]);
+    std::iter::once(parent).chain((0..400).map(one)).collect()
+}
+
+#[test]
+fn children_that_come_and_go_and_take_ever_more_leak_together() {
+    let line = of_all(130, &turnover(|number, _| 2.0 + 0.05 * f64::from(number)));
+    assert_eq!(line.verdict.leak, Some(true), "{line:?}");
+    assert!((line.verdict.bytes_per_s.expect("a rate") / 0.5 / MB - 1.0).abs() < 0.15, "{line:?}");
+    for children in [
+        turnover(|_, _| 20.0),
+        turnover(|_, age| 2.0 * age),
+        turnover(|number, _| 2.0 + f64::from(number * 7919 % 31)),
+        // They take ever more until they have what they need.
+        turnover(|number, _| 2.0 + 0.5 * f64::from(number.min(60))),
+    ] {
+        for seconds in [60, 100, 130, 180] {
+            let line = of_all(seconds, &children);
+            assert_ne!(line.verdict.leak, Some(true), "{seconds} s: {line:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_fork_shares_is_nobodys_growth() {
+    let mut children = turnover(|_, _| 3.0);
+    for child in &mut children[1..] {
+        child.inherited = 500.0;
+    }
+    let line = of_all(130, &children);
+    assert_ne!(line.verdict.leak, Some(true), "{line:?}");
+    // Ever more of them, to the end.
+    let ever_more: Vec<Process> = (0..130)
+        .map(|n| Process { inherited: 500.0, ..process(f64::from(n), 999.0, |_| [0.1, 0.0]) })
+        .collect();
+    assert_ne!(of_all(130, &ever_more).verdict.leak, Some(true));
+}
+
+#[test]
+fn workers_that_start_one_after_another_and_a_rolling_restart_are_no_leak() {
+    let start = |number: u32| process(3.0 * f64::from(number), 999.0, |_| [20.0, 0.0]);
+    let starting: Vec<Process> = (0..40).map(start).collect();
+    // Each is replaced by one that takes more, one after another, twice.
+    let mut replaced = Vec::new();
+    for worker in 0..8 {
+        let at = |round: u32| 5.0 + 10.0 * f64::from(worker) + 80.0 * f64::from(round);
+        replaced.push(process(0.0, at(0), |_| [50.0, 0.0]));
+        replaced.push(process(at(0) - 1.0, at(1), |_| [70.0, 0.0]));
+        replaced.push(process(at(1) - 1.0, 999.0, |_| [90.0, 0.0]));
+    }
+    for seconds in [30, 60, 90, 120, 160, 200, 300] {
+        for processes in [&starting, &replaced] {
+            let line = of_all(seconds, processes);
+            assert_ne!(line.verdict.leak, Some(true), "{seconds} s: {line:?}");
+        }
+    }
+    assert_eq!(of_all(300, &starting).verdict.leak, Some(false), "they have all started");
+}
+
+#[test]
+fn lives_of_random_length_hide_neither() {
+    let mut seed = 1_u64;
+    let mut random = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as f64 / f64::from(1_u32 << 31)
+    };
+    let mut watched = |rate: f64, spread: f64| {
+        let mut all = vec![process(0.0, 999.0, |_| [30.0, 0.0])];
+        for from in (0..160).map(|number| 1.25 * f64::from(number)) {
+            let size = (10.0 + rate * from / 10.0) * (1.0 + spread * (random() - 0.5));
+            all.push(process(from, from + 5.0 + 15.0 * random(), move |_| [size, 0.0]));
+        }
+        of_all(150, &all).verdict.leak
+    };
+    for _ in 0..10 {
+        assert_eq!(watched(4.0, 0.0), Some(true));
+        assert_ne!(watched(0.0, 0.0), Some(true));
+        assert_ne!(watched(0.0, 1.5), Some(true));
+    }
+}
