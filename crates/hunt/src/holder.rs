@@ -12,7 +12,7 @@ use crate::report::{Culprit, Way};
 use crate::show::PLUMBING;
 
 /// How functions begin that only pass on what their caller wants: of languages' own libraries.
-const PASSED_ON: [&str; 12] = [
+const PASSED_ON: [&str; 14] = [
     "std::",
     "core::",
     "alloc::",
@@ -24,6 +24,8 @@ const PASSED_ON: [&str; 12] = [
     "__rust",
     "__rdl",
     "runtime.",
+    "x_cgo_",
+    "_cgo_",
     "_dl_",
 ];
 /// Ways listed of one culprit.

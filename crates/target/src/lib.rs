@@ -18,6 +18,7 @@
 pub mod cgroups;
 mod error;
 pub mod glibc;
+pub mod go_names;
 pub mod image;
 pub mod jemalloc;
 pub mod jvm;

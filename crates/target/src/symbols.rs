@@ -2,12 +2,21 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use object::read::{ReadCache, elf::ElfFile64};
-use object::{LittleEndian, Object, ObjectSymbol, SymbolFlags, elf};
+use lzma_rust2::XzReader;
+
+use object::read::{ReadCache, ReadRef, elf::ElfFile64};
+use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SymbolFlags, elf};
 
 use crate::Error;
+
+/// Compressed symbols, and what they unpack to, are read up to this size, in bytes: those of the largest
+/// programs take a few megabytes.
+const DEBUG_DATA_MAX: u64 = 64 << 20;
+/// What unpacking may take: `xz -9` needs 65 MiB.
+const UNPACK_KIB_MAX: u32 = 80 << 10;
 
 /// A name as a person writes it. One that no compiler mangled stays as it is: demanglers take the C
 /// function `w` for a type.
@@ -62,12 +71,33 @@ impl SymbolTable {
     /// # Errors
     /// [`Error::Elf`] where the file cannot be parsed.
     pub fn read(file: &File, path: &Path) -> Result<Self, Error> {
-        let cache = ReadCache::new(file);
-        let parsed = ElfFile64::<LittleEndian, _>::parse(&cache)
-            .map_err(|e| Error::Elf { path: path.to_owned(), reason: e.to_string() })?;
+        Self::parse(&ReadCache::new(file))
+            .map_err(|e| Error::Elf { path: path.to_owned(), reason: e.to_string() })
+    }
+
+    fn parse<'a>(data: impl ReadRef<'a>) -> object::Result<Self> {
+        let parsed = ElfFile64::<LittleEndian, _>::parse(data)?;
         let dynamic = parsed.dynamic_symbols().filter_map(|s| symbol(&s, true));
         let table = parsed.symbols().filter_map(|s| symbol(&s, false));
         Ok(Self::of(dynamic.chain(table).collect()))
+    }
+
+    /// The symbols that distributions leave in a stripped file, compressed (`.gnu_debugdata`): of the
+    /// functions that `.dynsym` has not. `None` where there are none.
+    pub fn read_compressed(file: &File) -> Option<Self> {
+        let cache = ReadCache::new(file);
+        let parsed = ElfFile64::<LittleEndian, _>::parse(&cache).ok()?;
+        let section = parsed.section_by_name(".gnu_debugdata")?;
+        let small = section.size() <= DEBUG_DATA_MAX;
+        Self::parse_compressed(small.then(|| section.data().ok()).flatten()?)
+    }
+
+    /// The same, of the section's bytes.
+    pub fn parse_compressed(bytes: &[u8]) -> Option<Self> {
+        let mut image = Vec::new();
+        let xz = XzReader::new_mem_limit(bytes, false, UNPACK_KIB_MAX);
+        xz.take(DEBUG_DATA_MAX).read_to_end(&mut image).ok()?;
+        Self::parse(image.as_slice()).ok()
     }
 
     fn of(mut symbols: Vec<Symbol>) -> Self {

@@ -50,6 +50,8 @@ pub struct Elf {
     pub debug_frame: Option<Section>,
     /// What its linker named it by.
     pub build_id: Option<Vec<u8>>,
+    /// Whether it has a symbol table, beside what others link to.
+    pub has_symbols: bool,
     /// Whether Go's linker made it: its code keeps frame pointers instead of tables.
     pub is_go: bool,
 }
@@ -99,6 +101,7 @@ impl Elf {
             debug_frame: if eh_frame.is_some() { None } else { section(".debug_frame") },
             eh_frame,
             build_id: object.build_id().ok().flatten().map(<[u8]>::to_vec),
+            has_symbols: object.symbol_table().is_some(),
             is_go: object.section_by_name(".gopclntab").is_some()
                 || object.section_by_name(".go.buildinfo").is_some(),
         }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use plumb_target::{Map, Memory, Process, ReadMemory, maps};
+use plumb_target::{Map, Memory, Process, ReadMemory, image, maps};
 
 use crate::elf::Elf;
 
@@ -33,12 +33,14 @@ pub struct Module {
     pub elf: Elf,
     /// Kept open, so that the file can be read after the target and its namespace are gone.
     file: Option<File>,
+    /// The file that names the code of one without symbols, likewise.
+    debug: Option<File>,
 }
 
 impl Module {
     /// A path by which this process can read the file: the plain one where that is the same file.
     pub fn readable(&self) -> Option<PathBuf> {
-        let file = self.file.as_ref()?;
+        let file = self.file()?;
         let same = || {
             let (ours, theirs) = (file.metadata().ok()?, self.path.metadata().ok()?);
             Some(ours.dev() == theirs.dev() && ours.ino() == theirs.ino())
@@ -46,8 +48,29 @@ impl Module {
         if same() == Some(true) {
             return Some(self.path.clone());
         }
-        Some(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
+        Some(held(file))
     }
+
+    /// The file itself, where it is still open.
+    pub fn file(&self) -> Option<&File> {
+        self.file.as_ref()
+    }
+
+    /// A path of its debug file, where it has no symbols of its own and one is installed.
+    pub fn debug(&self) -> Option<PathBuf> {
+        self.debug.as_ref().map(held)
+    }
+}
+
+fn held(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// The debug file of a file without symbols: where the target's own root has it, then ours.
+fn open_debug(process: &Process, elf: &Elf) -> Option<File> {
+    let named = elf.build_id.as_deref().filter(|_| !elf.has_symbols);
+    let path = image::debug_file(named?)?;
+    File::open(process.path_in_root(&path)).or_else(|_| File::open(&path)).ok()
 }
 
 type FileKey = ((u32, u32), u64);
@@ -60,8 +83,8 @@ pub struct Modules {
     vdso: Option<ModuleId>,
 }
 
-/// Files are held open; a target that maps thousands of them must not use up our descriptors.
-const FILES_MAX: usize = 512;
+/// Files are held open, with their debug files; a target that maps thousands of them must not use up our descriptors.
+const FILES_MAX: usize = 384;
 
 impl Modules {
     /// A module by its id.
@@ -83,8 +106,9 @@ impl Modules {
         let path = map.path()?;
         let file = open_mapped(process, map, path)?;
         let elf = Elf::read(file.try_clone().ok()?)?;
-        let keep = (self.all.len() < FILES_MAX).then_some(file);
-        Some(self.push(Module { path: path.to_owned(), elf, file: keep }))
+        let keep = self.all.len() < FILES_MAX;
+        let debug = if keep { open_debug(process, &elf) } else { None };
+        Some(self.push(Module { path: path.to_owned(), elf, file: keep.then_some(file), debug }))
     }
 
     fn vdso(&mut self, process: &Process, map: &Map) -> Option<ModuleId> {
@@ -92,7 +116,7 @@ impl Modules {
             let mut bytes = vec![0; usize::try_from(map.len().min(1 << 20)).ok()?];
             let got = Memory::open(process).ok()?.read_at(map.start, &mut bytes);
             let elf = Elf::parse(bytes.get(..got)?)?;
-            let module = Module { path: PathBuf::from("[vdso]"), elf, file: None };
+            let module = Module { path: PathBuf::from("[vdso]"), elf, file: None, debug: None };
             self.vdso = Some(self.push(module));
         }
         self.vdso

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
+use plumb_target::go_names::GoNames;
 use plumb_target::symbols::{SymbolTable, demangled};
 use plumb_target::{Process, image};
 
@@ -18,6 +19,14 @@ pub struct Symbols {
     symbolizer: Symbolizer,
     known: HashMap<Place, Vec<Frame>>,
     tables: HashMap<ModuleId, Option<SymbolTable>>,
+    own: HashMap<ModuleId, Option<Own>>,
+}
+
+/// What a stripped file has of names.
+#[derive(Debug)]
+enum Own {
+    Left(SymbolTable),
+    Go(GoNames),
 }
 
 impl std::fmt::Debug for Symbols {
@@ -40,7 +49,7 @@ impl Symbols {
             .enable_inlined_fns(true)
             .enable_demangling(false)
             .build();
-        Self { symbolizer, known: HashMap::new(), tables: HashMap::new() }
+        Self { symbolizer, known: HashMap::new(), tables: HashMap::new(), own: HashMap::new() }
     }
 
     /// The frames at a place, innermost first: more than one where functions were inlined.
@@ -62,14 +71,18 @@ impl Symbols {
             build_id: module.elf.build_id.as_deref().map(image::hex),
             ..Frame::unknown()
         };
-        let debug = module.elf.build_id.as_deref().and_then(image::debug_file);
-        let files = module.readable().into_iter().chain(debug.filter(|path| path.exists()));
+        let files = module.readable().into_iter().chain(module.debug());
         let found = files.into_iter().find_map(|path| {
             let source = Source::Elf(Elf::new(path));
             let found = self.symbolizer.symbolize_single(&source, Input::VirtOffset(place.address));
             found.ok().as_ref().and_then(|s| s.as_sym()).map(|s| (s.addr, named(s, &name)))
         });
-        let Some(sym) = found else { return vec![bare] };
+        let Some(sym) = found else {
+            return vec![match self.own_name(place, module) {
+                Some(name) => Frame { function: Some(name), address: None, build_id: None, ..bare },
+                None => bare,
+            }];
+        };
         let (address, mut frames) = sym;
         if let Some(outer) = frames.last_mut()
             && outer.function.as_ref().is_some_and(|f| f.starts_with("__"))
@@ -78,6 +91,21 @@ impl Symbols {
             outer.function = Some(public);
         }
         frames
+    }
+
+    /// The name that a stripped file has of its own: from symbols that were left in it compressed, or from
+    /// Go's table.
+    fn own_name(&mut self, place: Place, module: &Module) -> Option<String> {
+        let names = self.own.entry(place.module).or_insert_with(|| {
+            let file = module.file()?;
+            let go = || GoNames::read(file).map(Own::Go);
+            let left = || SymbolTable::read_compressed(file).map(Own::Left);
+            if module.elf.is_go { go().or_else(left) } else { left() }
+        });
+        match names.as_ref()? {
+            Own::Left(table) => table.at(place.address).map(|(s, _)| demangled(&s.name)),
+            Own::Go(names) => names.at(place.address),
+        }
     }
 
     /// The name by which others call what a library calls `__GI___mmap64`: `mmap`.

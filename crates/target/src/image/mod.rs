@@ -126,7 +126,11 @@ impl Image {
     /// # Errors
     /// As [`Image::open`], or a symbol table that cannot be read.
     pub fn symbols(&self) -> Result<SymbolTable, Error> {
-        let mut table = SymbolTable::read(&self.open()?, &self.path)?;
+        let file = self.open()?;
+        let mut table = SymbolTable::read(&file, &self.path)?;
+        if let Some(more) = SymbolTable::read_compressed(&file) {
+            table.merge(more);
+        }
         if let Some(debug) = self.elf.build_id.as_deref().and_then(debug_file) {
             let path = [self.process.path_in_root(&debug), debug];
             if let Some((file, path)) = path.iter().find_map(|p| Some((File::open(p).ok()?, p))) {
