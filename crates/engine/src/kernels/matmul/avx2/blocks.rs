@@ -6,6 +6,7 @@
 //! 8 bits, magnitude by sign-adjusted activation, 1·2·128·127 = 32,512: all below 32,768.
 
 use super::super::activations::Block;
+use super::super::ahead::{STREAMING, ask};
 use super::super::format::{Format, STRIP};
 use super::super::job::BlockJob;
 use super::codes::{codes, min, scale};
@@ -25,6 +26,9 @@ pub(super) unsafe fn kernel<F: Format, const T: usize>(job: &BlockJob) {
         for _ in 0..job.blocks / F::BLOCKS {
             for index in 0..F::BLOCKS {
                 let small = chunk.add(F::HEAD + index * F::BLOCK_BYTES);
+                if T <= STREAMING {
+                    ask(small);
+                }
                 block::<F, T>(&mut acc, chunk, small, x);
                 x = x.wrapping_add(job.step);
             }

@@ -4,15 +4,11 @@
 //! sums start at what takes the codes' offset out again.
 
 use super::super::activations::Block;
+use super::super::ahead::{STREAMING, ask};
 use super::super::format::Format;
 use super::super::job::BlockJob;
 use super::codes::{codes, min, scale};
 use std::arch::x86_64::*;
-
-/// With at most so many rows, memory is slower than arithmetic.
-const STREAMING: usize = 4;
-/// How far ahead weights are asked for.
-const AHEAD: usize = 4096;
 
 /// # Safety
 /// As [`super::super::job::BlockKernel`], with AVX-512 F, BW, VL and VNNI.
@@ -26,7 +22,7 @@ pub(super) unsafe fn kernel<F: Format, const T: usize>(job: &BlockJob) {
             for index in 0..F::BLOCKS {
                 let small = chunk.add(F::HEAD + index * F::BLOCK_BYTES);
                 if T <= STREAMING {
-                    prefetch::<F>(small);
+                    ask(small);
                 }
                 block::<F, T>(&mut acc, chunk, small, x);
                 x = x.wrapping_add(job.step);
@@ -37,16 +33,6 @@ pub(super) unsafe fn kernel<F: Format, const T: usize>(job: &BlockJob) {
         for (t, acc) in acc.into_iter().enumerate() {
             _mm512_mask_storeu_ps(job.out.at.add(t * job.out.stride), live, acc);
         }
-    }
-}
-
-/// Asks for the block that comes `AHEAD` bytes later, over the ends of pages where the core's own
-/// prefetching stops.
-#[inline(always)]
-unsafe fn prefetch<F: Format>(block: *const u8) {
-    for line in (0..F::BLOCK_BYTES + F::HEAD / F::BLOCKS).step_by(64) {
-        // SAFETY: a hint, which may be given for any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + line).cast()) };
     }
 }
 
