@@ -92,7 +92,8 @@ fn turnover(holds: impl Fn(u32, f64) -> f64 + Clone + 'static) -> Vec<Process> {
 
 #[test]
 fn children_that_come_and_go_and_take_ever_more_leak_together() {
-    let line = of_all(130, &turnover(|number, _| 2.0 + 0.05 * f64::from(number)));
+    let (line, each) = watched(130, &turnover(|number, _| 2.0 + 0.05 * f64::from(number)));
+    assert_eq!(each.len(), 11, "children that ended leave no open question");
     assert_eq!(line.verdict.leak, Some(true), "{line:?}");
     assert!((line.verdict.bytes_per_s.expect("a rate") / 0.5 / MB - 1.0).abs() < 0.15, "{line:?}");
     for children in [

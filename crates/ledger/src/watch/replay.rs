@@ -87,17 +87,18 @@ impl Replay {
         if replay.histories.is_empty() {
             return Err(ReplayError::Empty);
         }
-        let last = replay.histories.values().map(|history| history.line(|| None, true));
-        let mut lines: Vec<Line> = last.collect();
-        let members: Vec<Member> = replay
-            .histories
-            .values()
-            .zip(&lines)
-            .map(|(history, line)| {
-                // All that run are looked at in the end.
-                Member::new(history, Some(&line.verdict), line.time_s < replay.latest)
-            })
-            .collect();
+        let (mut lines, mut members) = (Vec::new(), Vec::new());
+        for history in replay.histories.values() {
+            let line = history.line(|| None, true);
+            // All that run are looked at in the end.
+            let ended = line.time_s < replay.latest;
+            members.push(Member::new(history, Some(&line.verdict), ended));
+            // As a live watch tells it: of children that ended, leaks alone.
+            let child = history.inherited.is_some();
+            if !(child && ended) || history.leaks() {
+                lines.push(Line { brief: child && history.is_brief(), ..line });
+            }
+        }
         Line::worst_last(&mut lines);
         tree::beside(&mut lines, tree::line(&members, || None, When::Ending));
         Ok(lines)

@@ -264,7 +264,9 @@ fn as_json(lines: &[Line]) -> anyhow::Result<Vec<u8>> {
 
 fn print_text(lines: &[Line]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    lines.iter().try_for_each(|line| write!(out, "{}", view::text(line)))
+    // What all hold together is news where it is a leak.
+    let mut lines = lines.iter().filter(|l| l.processes.is_none() || l.verdict.leak == Some(true));
+    lines.try_for_each(|line| write!(out, "{}", view::text(line)))
 }
 
 fn status(args: &Args, lines: &[Line], ended: Option<ExitStatus>) -> ExitCode {
