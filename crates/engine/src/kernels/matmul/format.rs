@@ -92,21 +92,31 @@ formats! {
     Q6_K: 6, Nested16, 5;
 }
 
+/// `by_format!(ty, F => a, _ => b)`: `a` with `F` the format of the block-quantised type `ty`, and `b`
+/// for floats.
+macro_rules! by_format {
+    ($ty:expr, $format:ident => $blocks:expr, _ => $floats:expr) => {
+        by_format!(@ $ty, $format, $blocks, $floats; Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K)
+    };
+    (@ $ty:expr, $format:ident, $blocks:expr, $floats:expr; $($name:ident)*) => {
+        match $ty {
+            ::plumb_gguf::BlockType::F32
+            | ::plumb_gguf::BlockType::F16
+            | ::plumb_gguf::BlockType::BF16 => $floats,
+            $(::plumb_gguf::BlockType::$name => {
+                type $format = $crate::kernels::matmul::format::$name;
+                $blocks
+            })*
+        }
+    };
+}
+pub(super) use by_format;
+
 /// Bytes of one strip of `cols` columns; `None` if they do not fill whole blocks, or on overflow.
 pub(crate) fn strip_bytes(ty: BlockType, cols: usize) -> Option<usize> {
-    let (chunk, blocks) = match ty {
-        BlockType::F32 => return cols.checked_mul(4 * STRIP),
-        BlockType::F16 | BlockType::BF16 => return cols.checked_mul(2 * STRIP),
-        BlockType::Q8_0 => (Q8_0::CHUNK, Q8_0::BLOCKS),
-        BlockType::Q4_0 => (Q4_0::CHUNK, Q4_0::BLOCKS),
-        BlockType::Q4_1 => (Q4_1::CHUNK, Q4_1::BLOCKS),
-        BlockType::Q5_0 => (Q5_0::CHUNK, Q5_0::BLOCKS),
-        BlockType::Q5_1 => (Q5_1::CHUNK, Q5_1::BLOCKS),
-        BlockType::Q4_K => (Q4_K::CHUNK, Q4_K::BLOCKS),
-        BlockType::Q5_K => (Q5_K::CHUNK, Q5_K::BLOCKS),
-        BlockType::Q6_K => (Q6_K::CHUNK, Q6_K::BLOCKS),
-    };
-    let width = blocks * BLOCK;
+    let (width, chunk) = by_format!(ty, F => (F::BLOCKS * BLOCK, F::CHUNK), _ => {
+        (1, if ty == BlockType::F32 { 4 * STRIP } else { 2 * STRIP })
+    });
     if !cols.is_multiple_of(width) {
         return None;
     }

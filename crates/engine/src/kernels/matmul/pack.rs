@@ -1,7 +1,6 @@
 //! Puts a GGUF matrix into the packed order (see `format`), once, at load.
 
-use super::format::{BLOCK, Format, GROUP, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
-use super::format::{STRIP, Scales, is_float};
+use super::format::{BLOCK, Format, GROUP, STRIP, Scales, by_format};
 use super::packed::{PackError, Shape};
 use super::source::Parts;
 use plumb_gguf::BlockType;
@@ -24,17 +23,11 @@ pub fn pack(shape: Shape, src: &[u8], dst: &mut [u8]) -> Result<(), PackError> {
     let strips = dst.chunks_exact_mut(shape.strip_bytes());
     for (strip, rows) in strips.zip(src.chunks(row_bytes * STRIP)) {
         for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
-            match ty {
-                _ if is_float(ty) => place_floats(row, row_bytes / cols, lane, strip),
-                BlockType::Q8_0 => place::<Q8_0>(ty, row, lane, strip),
-                BlockType::Q4_0 => place::<Q4_0>(ty, row, lane, strip),
-                BlockType::Q4_1 => place::<Q4_1>(ty, row, lane, strip),
-                BlockType::Q5_0 => place::<Q5_0>(ty, row, lane, strip),
-                BlockType::Q5_1 => place::<Q5_1>(ty, row, lane, strip),
-                BlockType::Q4_K => place::<Q4_K>(ty, row, lane, strip),
-                BlockType::Q5_K => place::<Q5_K>(ty, row, lane, strip),
-                _ => place::<Q6_K>(ty, row, lane, strip),
-            }
+            by_format!(
+                ty,
+                F => place::<F>(ty, row, lane, strip),
+                _ => place_floats(row, row_bytes / cols, lane, strip)
+            );
         }
     }
     Ok(())

@@ -9,22 +9,12 @@ mod quantize;
 
 pub(super) use quantize::quantize;
 
-use super::format::{Format, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use super::format::{Format, by_format};
 use super::job::{BlockKernel, FloatKernel};
 use plumb_gguf::BlockType;
 
 pub(super) fn block_kernel(ty: BlockType, rows: usize) -> (usize, BlockKernel) {
-    match ty {
-        BlockType::F32 | BlockType::F16 | BlockType::BF16 => unreachable!("floats are not blocks"),
-        BlockType::Q8_0 => blocks_of::<Q8_0>(rows),
-        BlockType::Q4_0 => blocks_of::<Q4_0>(rows),
-        BlockType::Q4_1 => blocks_of::<Q4_1>(rows),
-        BlockType::Q5_0 => blocks_of::<Q5_0>(rows),
-        BlockType::Q5_1 => blocks_of::<Q5_1>(rows),
-        BlockType::Q4_K => blocks_of::<Q4_K>(rows),
-        BlockType::Q5_K => blocks_of::<Q5_K>(rows),
-        BlockType::Q6_K => blocks_of::<Q6_K>(rows),
-    }
+    by_format!(ty, F => blocks_of::<F>(rows), _ => unreachable!("floats are not blocks"))
 }
 
 fn blocks_of<F: Format>(rows: usize) -> (usize, BlockKernel) {

@@ -7,22 +7,13 @@ mod quantize;
 
 pub(super) use quantize::quantize;
 
-use super::format::{BLOCK, Format, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use super::format::{BLOCK, Format, by_format};
 use super::job::{BlockKernel, FloatKernel};
 use plumb_gguf::BlockType;
 
 pub(super) fn block_kernel(ty: BlockType, _rows: usize) -> (usize, BlockKernel) {
-    let kernel: BlockKernel = match ty {
-        BlockType::F32 | BlockType::F16 | BlockType::BF16 => unreachable!("floats are not blocks"),
-        BlockType::Q8_0 => blocks::kernel::<Q8_0>,
-        BlockType::Q4_0 => blocks::kernel::<Q4_0>,
-        BlockType::Q4_1 => blocks::kernel::<Q4_1>,
-        BlockType::Q5_0 => blocks::kernel::<Q5_0>,
-        BlockType::Q5_1 => blocks::kernel::<Q5_1>,
-        BlockType::Q4_K => blocks::kernel::<Q4_K>,
-        BlockType::Q5_K => blocks::kernel::<Q5_K>,
-        BlockType::Q6_K => blocks::kernel::<Q6_K>,
-    };
+    let kernel: BlockKernel =
+        by_format!(ty, F => blocks::kernel::<F>, _ => unreachable!("floats are not blocks"));
     (1, kernel)
 }
 
@@ -63,19 +54,11 @@ impl Element<2> for BF16 {
 
 /// Dequantises row `lane` of a strip.
 pub(super) fn row(ty: BlockType, strip: &[u8], lane: usize, out: &mut [f32]) {
-    match ty {
-        BlockType::F32 => floats::row::<4, F32>(strip, lane, out),
+    by_format!(ty, F => block_row::<F>(strip, lane, out), _ => match ty {
         BlockType::F16 => floats::row::<2, F16>(strip, lane, out),
         BlockType::BF16 => floats::row::<2, BF16>(strip, lane, out),
-        BlockType::Q8_0 => block_row::<Q8_0>(strip, lane, out),
-        BlockType::Q4_0 => block_row::<Q4_0>(strip, lane, out),
-        BlockType::Q4_1 => block_row::<Q4_1>(strip, lane, out),
-        BlockType::Q5_0 => block_row::<Q5_0>(strip, lane, out),
-        BlockType::Q5_1 => block_row::<Q5_1>(strip, lane, out),
-        BlockType::Q4_K => block_row::<Q4_K>(strip, lane, out),
-        BlockType::Q5_K => block_row::<Q5_K>(strip, lane, out),
-        BlockType::Q6_K => block_row::<Q6_K>(strip, lane, out),
-    }
+        _ => floats::row::<4, F32>(strip, lane, out),
+    });
 }
 
 fn block_row<F: Format>(strip: &[u8], lane: usize, out: &mut [f32]) {
