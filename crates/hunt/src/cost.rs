@@ -10,12 +10,13 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct Meter {
     started: Instant,
     cpu_s: f64,
+    waited_s: f64,
 }
 
 impl Meter {
     /// It begins.
     pub fn start() -> Self {
-        Self { started: Instant::now(), cpu_s: cpu_seconds() }
+        Self { started: Instant::now(), cpu_s: cpu_seconds(), waited_s: waited_seconds() }
     }
 
     /// Time.
@@ -32,6 +33,18 @@ impl Meter {
     pub fn cores(&self) -> f64 {
         self.cpu_s() / self.elapsed().as_secs_f64().max(1e-3)
     }
+
+    /// For which part of the time this hunt waited for a processor.
+    pub fn waited(&self) -> f64 {
+        (waited_seconds() - self.waited_s) / self.elapsed().as_secs_f64().max(1e-3)
+    }
+}
+
+/// Seconds for which the thread that hunts waited for a processor so far.
+fn waited_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited_ns = text.split_whitespace().nth(1).and_then(|word| word.parse::<f64>().ok());
+    waited_ns.unwrap_or(0.0) / 1e9
 }
 
 /// Processor seconds of this process so far.

@@ -19,16 +19,42 @@ const MOST: usize = 20;
 const LEAST_SHARE: f64 = 0.01;
 const LEAST_NAMED: usize = 3;
 
-/// The stacks to name, biggest first; none where nothing grows or growth does no harm.
-pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit> {
+/// Above this part of its time waiting for a processor, a hunt sees too little of who allocates.
+pub const STARVED: f64 = 0.2;
+/// Of so many sampled allocations some would have stayed, were there few who allocate.
+const MANY_SEEN: usize = 300;
+
+/// Why nobody is named where bursts saw too little. Who made a heap grow is rarely who keeps it: that is
+/// told only where allocations are rare, and so were seen rarely.
+fn too_few(seen: usize, of: Of, waited: f64) -> Option<String> {
+    let rare = seen < MANY_SEEN || of == Of::Objects;
+    let why = match waited >= STARVED {
+        true => "the machine is busy, and this hunt had to wait for a processor",
+        false if rare => return None,
+        false => "nearly all are freed soon",
+    };
+    Some(format!(
+        "of {seen} allocations that were seen too few stayed to tell whose they are ({why}): hunt longer, \
+         with --for"
+    ))
+}
+
+/// The stacks to name, biggest first; none where nothing grows or growth does no harm. And why there are
+/// none where too little was seen, as in a hunt that waited for a processor for such a part of its time.
+pub fn name(
+    tracer: &mut Tracer,
+    verdict: &Verdict,
+    now_ns: u64,
+    waited: f64,
+) -> (Vec<Culprit>, Option<String>) {
     if verdict.summary.copies {
         let (copied, bytes) = (tracer.copied(verdict.pid), verdict.grown_bytes);
         let mut culprits = Vec::new();
         charge_older(tracer, &mut culprits, verdict.pid, &copied, bytes, bytes);
-        return biggest(culprits, "anonymous");
+        return (biggest(culprits, "anonymous"), None);
     }
     let Some(layer) = verdict.summary.layer.as_ref().filter(|_| are_named(verdict)) else {
-        return Vec::new();
+        return (Vec::new(), None);
     };
     let of = match layer {
         l if l.starts_with("heap") => Some(Of::Heap),
@@ -37,9 +63,14 @@ pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit>
     };
     if let Some(of) = of
         && tracer.burst_of() == Some((verdict.pid, of))
-        && let Some(sampled) = sampled(tracer, verdict, of, now_ns)
     {
-        return biggest(sampled, layer);
+        if let Some(sampled) = sampled(tracer, verdict, of, now_ns) {
+            return (biggest(sampled, layer), None);
+        }
+        let why = too_few(tracer.burst_samples().unwrap_or(0), of, waited);
+        if why.is_some() {
+            return (Vec::new(), why);
+        }
     }
     let held = holding(tracer, layer);
     let older = tracer.older(verdict.pid);
@@ -54,7 +85,7 @@ pub fn name(tracer: &mut Tracer, verdict: &Verdict, now_ns: u64) -> Vec<Culprit>
     if matches!(layer.as_str(), "heap_in_use" | "python_in_use") {
         scale(&mut culprits, verdict, growth);
     }
-    biggest(culprits, layer)
+    (biggest(culprits, layer), None)
 }
 
 /// Whether anybody is to be named: not where nothing grows, or growth does no harm.
@@ -96,12 +127,15 @@ pub fn biggest(mut all: Vec<Culprit>, layer: &str) -> Vec<Culprit> {
         place += 1;
         place <= LEAST_NAMED || !is_small(c)
     });
+    culprits.retain(|c| c.held() > 0);
     culprits.truncate(MOST);
     culprits
 }
 
 /// Fewer sampled allocations that stayed say too little about shares.
 const ENOUGH_KEPT: u64 = 30;
+/// Where very many were seen, so many say more than who made the heap grow.
+const LEAST_KEPT: u64 = 10;
 /// A stack of which so many allocations stayed counts half.
 const FEW: u64 = 2;
 /// An allocation must have stayed this long to be called kept, in nanoseconds.
@@ -133,7 +167,9 @@ fn sampled(tracer: &mut Tracer, verdict: &Verdict, of: Of, now_ns: u64) -> Optio
     let few = |k: &Kept| k.count as f64 / (k.count + FEW) as f64;
     let weight = |k: &Kept| k.bytes as f64 * k.survival * few(k);
     let weights: f64 = kept.iter().map(|(_, k)| weight(k)).sum();
-    if (count < ENOUGH_KEPT || weights == 0.0) && rest > growth / 10 {
+    let seen = tracer.burst_samples().unwrap_or(0);
+    let enough = if seen >= MANY_SEEN && of == Of::Heap { LEAST_KEPT } else { ENOUGH_KEPT };
+    if (count < enough || weights == 0.0) && rest > growth / 10 {
         return None;
     }
     let mut culprits: Vec<Culprit> =
@@ -248,5 +284,19 @@ fn charge_older(
                 ways: Vec::new(),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_makes_a_heap_grow_is_not_blamed_where_too_little_was_seen() {
+        let why = too_few(12, Of::Heap, 0.6).expect("a busy machine");
+        assert!(why.contains("12 allocations") && why.contains("--for"), "{why}");
+        assert!(too_few(12, Of::Objects, 0.6).is_some());
+        assert!(too_few(5000, Of::Heap, 0.0).is_some(), "they were seen, and nearly all freed");
+        assert!(too_few(12, Of::Heap, 0.0).is_none(), "who allocates rarely is who makes it grow");
     }
 }

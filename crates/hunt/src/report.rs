@@ -93,6 +93,10 @@ pub struct Cost {
     pub cores: f64,
     /// Whether the target mapped so fast that maps were paired in the kernel instead of replayed.
     pub paired_in_kernel: bool,
+    /// For which part of the time this hunt waited for a processor: much of it, and too little was seen.
+    pub waited: f64,
+    /// Why who holds a heap cannot be told though allocations were seen.
+    pub too_few: Option<String>,
     /// Our own resident bytes at the end.
     pub rss_bytes: u64,
     /// Events taken in.

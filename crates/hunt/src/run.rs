@@ -349,9 +349,14 @@ impl Hunt {
         let is_heap = verdict.summary.layer.as_deref().is_some_and(|l| l.starts_with("heap"));
         let own = culprits::are_named(&verdict) && is_heap;
         let own = own.then(|| self.profiles.shares(&mut self.tracer, &verdict)).flatten();
-        let (culprits, own_profile) = match own {
-            Some((shares, told)) => (culprits::biggest(shares, "heap"), Some(told)),
-            None => (culprits::name(&mut self.tracer, &verdict, events::now_ns()), None),
+        let waited = self.meter.waited();
+        let (culprits, own_profile, too_few) = match own {
+            Some((shares, told)) => (culprits::biggest(shares, "heap"), Some(told), None),
+            None => {
+                let now_ns = events::now_ns();
+                let (named, why) = culprits::name(&mut self.tracer, &verdict, now_ns, waited);
+                (named, None, why)
+            }
         };
         let counters = self.tracer.counters();
         let python = self.objects.compare(verdict.pid);
@@ -380,6 +385,8 @@ impl Hunt {
                 not_probed: self.no_bursts.or(refused).or(failed),
                 not_traced: None,
                 counted_in_kernel: counters.paired,
+                waited,
+                too_few,
             },
             seconds,
             layers: self.growth.tracks(),

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use plumb_ledger::table::bytes;
 use plumb_trace::{Frame, FrameKind};
 
+use crate::culprits::STARVED;
 use crate::report::{Culprit, Report};
 
 /// Culprits shown, and frames of the first and of the others; the JSON has all.
@@ -50,6 +51,14 @@ fn write(out: &mut String, r: &Report) -> std::fmt::Result {
     let c = &r.cost;
     write!(out, "\nwatched {:.0} s, {} events, {} lost", r.seconds, c.events, r.lost_events)?;
     writeln!(out, "; cost {:.1} % of a core, {} resident", c.cores * 100.0, bytes(c.rss_bytes))?;
+    if c.waited >= STARVED {
+        writeln!(
+            out,
+            "The machine was busy: this hunt waited {:.0} % of its time for a processor, and saw less of \
+             the target. Hunt longer (--for) to know more.",
+            c.waited * 100.0
+        )?;
+    }
     if let Some(why) = &c.not_probed {
         writeln!(out, "malloc was not probed: {why}")?;
     }
@@ -67,6 +76,9 @@ fn write(out: &mut String, r: &Report) -> std::fmt::Result {
 fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
     let v = &r.verdict.summary;
     if let Some(why) = &r.cost.not_traced {
+        return writeln!(out, "culprits  not named: {why}");
+    }
+    if let Some(why) = &r.cost.too_few {
         return writeln!(out, "culprits  not named: {why}");
     }
     if r.culprits.is_empty() {

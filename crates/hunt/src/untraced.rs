@@ -67,6 +67,7 @@ pub(crate) fn run(
             cpu_s,
             cores,
             rss_bytes: cost::own_rss(),
+            waited: meter.waited(),
             not_traced: Some(why),
             ..Cost::default()
         },
