@@ -167,3 +167,21 @@ fn lives_of_random_length_hide_neither() {
         assert_ne!(watched(0.0, 1.5), Some(true));
     }
 }
+
+#[test]
+fn a_child_that_grows_until_it_is_replaced_is_no_leak_when_the_watch_ends() {
+    // Three at a time grow, and end after 24 s; the last began 21 s before the end.
+    let worker = |from: f64| process(from, from + 24.0, |age| [5.0 + 0.6 * age, 0.0]);
+    let mut processes = vec![process(0.0, 999.0, |_| [30.0, 0.0])];
+    processes.extend((0..12).map(|number| worker(8.0 * f64::from(number))));
+    let (line, each) = watched(93, &processes);
+    assert_ne!(line.verdict.leak, Some(true), "{line:?}");
+    for line in &each {
+        assert_ne!(line.verdict.leak, Some(true), "{line:?}");
+        assert_eq!(line.severity(), 0, "{line:?}");
+    }
+    // One that lives on leaks all the same.
+    processes.push(process(40.0, 999.0, |age| [5.0 + 0.6 * age, 0.0]));
+    let (_, each) = watched(93, &processes);
+    assert_eq!(each.last().map(|line| line.verdict.leak), Some(Some(true)), "{each:?}");
+}

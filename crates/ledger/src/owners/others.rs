@@ -200,10 +200,17 @@ pub(super) fn note_runtimes(scene: &Scene, notes: &mut Vec<String>) {
         let name = image.name();
         let runtime = match name.as_str() {
             "libjvm.so" => "the JVM",
-            "node" | "nodejs" => "V8",
+            "node" | "nodejs" | "deno" | "chrome" | "chromium" | "electron" => "V8",
+            "bun" => "JavaScriptCore",
+            "sbcl" => "SBCL",
+            "beam.smp" => "Erlang",
             _ if name.starts_with("libnode.so") || name.starts_with("libv8") => "V8",
             _ if name.starts_with("libcoreclr") => ".NET",
+            _ if name.starts_with("libmono") || name.starts_with("mono-sgen") => "Mono",
+            _ if name.starts_with("libjulia") => "Julia",
             _ if name.starts_with("libruby") => "Ruby",
+            _ if name.starts_with("libguile") => "Guile",
+            _ if name.starts_with("php") || name.starts_with("libphp") => "PHP",
             _ if image.elf.is_go => "Go",
             _ => continue,
         };

@@ -59,7 +59,15 @@ pub struct Observation {
 
 /// How a sample tells of the runtimes whose collectors let a heap grow for long before they free any
 /// of it. Go's collector starts at 4 MB and is none of them.
-const COLLECTORS: [&str; 3] = ["the heap of the JVM", "the heap of V8", "the heap of .NET"];
+const COLLECTORS: [&str; 7] = [
+    "the heap of the JVM",
+    "the heap of V8",
+    "the heap of JavaScriptCore",
+    "the heap of .NET",
+    "the heap of Mono",
+    "the heap of Julia",
+    "the heap of SBCL",
+];
 
 /// Kinds that the cheap counters give too.
 pub(super) const CHEAP: [&str; 2] = ["page_tables", "swap"];

@@ -87,17 +87,21 @@ impl Replay {
         if replay.histories.is_empty() {
             return Err(ReplayError::Empty);
         }
-        let (mut lines, mut members) = (Vec::new(), Vec::new());
-        for history in replay.histories.values() {
-            let line = history.line(|| None, true);
-            // All that run are looked at in the end.
-            let ended = line.time_s < replay.latest;
-            members.push(Member::new(history, Some(&line.verdict), ended));
-            // As a live watch tells it: of children that ended, leaks alone.
-            let child = history.inherited.is_some();
-            if !(child && ended) || history.leaks() {
-                lines.push(Line { brief: child && history.is_brief(), ..line });
-            }
+        // All that run are looked at in the end, and of children that ended, leaks alone are told.
+        let ended = |history: &History| history.time() < replay.latest;
+        let is_past = |history: &History| history.inherited.is_some() && ended(history);
+        let (past, kept): (Vec<&History>, Vec<&History>) =
+            replay.histories.values().partition(|history| is_past(history));
+        let mut members: Vec<Member> =
+            past.iter().map(|history| Member::new(history, None, true)).collect();
+        tree::forget(&mut members, replay.latest);
+        let lives: Vec<f64> = members.iter().map(Member::life).collect();
+        let leaked = past.iter().filter(|history| history.leaks());
+        let mut lines: Vec<Line> = leaked.map(|history| history.line(|| None, true)).collect();
+        for history in kept {
+            let line = history.last_line(|| None, &lives);
+            members.push(Member::new(history, Some(&line.verdict), ended(history)));
+            lines.push(line);
         }
         Line::worst_last(&mut lines);
         tree::beside(&mut lines, tree::line(&members, || None, When::Ending));

@@ -72,6 +72,11 @@ impl Member {
         }
     }
 
+    /// For how long it was seen.
+    pub fn life(&self) -> f64 {
+        self.to - self.from
+    }
+
     fn lives_at(&self, time: f64) -> bool {
         self.from <= time && (!self.ended || time <= self.to)
     }

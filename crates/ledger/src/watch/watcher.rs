@@ -115,11 +115,9 @@ impl Watcher {
     /// As [`Watcher::look`].
     pub fn finish(&mut self) -> Result<Vec<Line>, Error> {
         self.look_at_all(true)?;
-        let roots = &self.roots;
+        let lives: Vec<f64> = self.past.iter().map(Member::life).collect();
         let last = self.watched.values_mut().map(|w| {
-            let line = w.history.line(|| nearest_limit(&w.process), true);
-            let brief = !roots.contains(&w.process) && w.history.is_brief();
-            w.said.insert(Line { brief, ..line }).clone()
+            w.said.insert(w.history.last_line(|| nearest_limit(&w.process), &lives)).clone()
         });
         let mut lines: Vec<Line> = self.ended.iter().cloned().chain(last).collect();
         Line::worst_last(&mut lines);
