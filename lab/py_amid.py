@@ -1,6 +1,7 @@
 """Leaks small objects amid bursts of others: who makes Python's arenas grow is rarely who fills them.
 
-LAB_KIND says of which kind: slots, str, bytes, dict, tuple or closure."""
+LAB_KIND says of which kind: slots, str, bytes, dict, tuple or closure. LAB_SAME has the others be of the
+same kind, so many for each that stays."""
 import os
 import sys
 
@@ -35,13 +36,16 @@ def remember(n):
     held.append(make(n))
 
 
-def serve():
+def serve(n):
+    if SAME:
+        return len([make(n * SAME + i) for i in range(200 * SAME)])
     return len([(n, str(n)) for n in range(20_000)])
 
 
+SAME = int(os.environ.get("LAB_SAME", 0))
 for n, _ in enumerate(lab.pieces(SIZE)):
     remember(n)
-    if n % 2000 == 0:
-        serve()
+    if n % (200 if SAME else 2000) == 0:
+        serve((1 << 30) + n)
 layers = {"python_in_use": len(held) * SIZE, "heap_in_use": len(held) * 8}
 lab.finish(True, layers, ["remember"])

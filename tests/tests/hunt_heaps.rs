@@ -161,6 +161,26 @@ fn objects_are_charged_to_who_keeps_them() {
     }
 }
 
+/// Who makes thirty times as many of the same kind keeps none of them, in whose blocks soon lies what stays.
+#[test]
+fn objects_are_not_charged_to_who_makes_most_of_the_kind() {
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    for kind in ["str", "dict"] {
+        let hunt = || {
+            let mut command = Command::new("/usr/bin/python3");
+            command.arg(lab::folder().join("py_amid.py"));
+            command.env("LAB_KIND", kind).env("LAB_SAME", "30");
+            hunt_of(command, None, "python")
+        };
+        let was_sampled = |report: &Value| report["culprits"][0]["share_error"].is_f64();
+        let Some(report) = (0..3).map(|_| hunt()).find(was_sampled) else {
+            panic!("{kind}: too little seen, three times")
+        };
+        assert_keeps_in(&report, "python", ("remember", 0.5), kind);
+        assert!(report["may_be_first"].as_u64().is_some_and(|n| n >= 1), "{report:#}");
+    }
+}
+
 /// Go maps memory on a stack of its runtime's: the goroutine that wanted it is on another.
 #[test]
 fn memory_of_go_is_charged_to_the_goroutine() {

@@ -132,6 +132,15 @@ pub fn biggest(mut all: Vec<Culprit>, layer: &str) -> Vec<Culprit> {
     culprits
 }
 
+/// Of the first, how many may hold most: those whose shares' errors meet the first's.
+pub fn may_be_first(culprits: &[Culprit]) -> usize {
+    let Some(first) = culprits.first() else { return 0 };
+    let range = |c: &Culprit| Some((c.share? - c.share_error?, c.share? + c.share_error?));
+    let least = range(first).map(|(least, _)| least);
+    let reaches = |c: &&Culprit| range(c).map(|(_, most)| most) >= least && least.is_some();
+    1 + culprits[1..].iter().take_while(|c| range(c).is_some() && reaches(c)).count()
+}
+
 /// Fewer sampled allocations that stayed say too little about shares.
 const ENOUGH_KEPT: u64 = 30;
 /// Where very many were seen, so many say more than who made the heap grow.
@@ -174,18 +183,23 @@ fn sampled(tracer: &mut Tracer, verdict: &Verdict, of: Of, now_ns: u64) -> Optio
     }
     let mut culprits: Vec<Culprit> =
         chunks.iter().map(|h| of_holding(tracer, h, growth.max(in_chunks), now_ns)).collect();
+    let variance = |k: &Kept| {
+        let unsure = k.bytes as f64 * k.survival_error * few(k);
+        k.survival.powi(2) * k.squares + unsure.powi(2)
+    };
+    let variances: f64 = kept.iter().map(|(_, k)| variance(k)).sum();
     for (stack, k) in kept.iter().filter(|(_, k)| k.bytes > 0) {
         let part = weight(k) / weights;
         let outstanding = (rest as f64 * part) as u64;
+        let (own, others) = (variance(k), variances - variance(k));
+        let deviation = ((1.0 - part).powi(2) * own + part.powi(2) * others).sqrt() / weights;
         culprits.push(Culprit {
             pid: verdict.pid,
             outstanding_bytes: outstanding,
             older_bytes: 0,
             count: (outstanding as f64 * k.pieces / k.bytes as f64) as u64,
             share: share(outstanding, growth),
-            share_error: Some(
-                (1.96 * (1.0 - part) * k.survival * k.squares.sqrt() / weights).min(1.0),
-            ),
+            share_error: Some((1.96 * deviation).min(1.0)),
             age_s: Some(now_ns.saturating_sub(k.first_ns) as f64 / 1e9),
             frames: tracer.frames(*stack),
             ways: Vec::new(),
@@ -298,5 +312,19 @@ mod tests {
         assert!(too_few(12, Of::Objects, 0.6).is_some());
         assert!(too_few(5000, Of::Heap, 0.0).is_some(), "they were seen, and nearly all freed");
         assert!(too_few(12, Of::Heap, 0.0).is_none(), "who allocates rarely is who makes it grow");
+    }
+
+    #[test]
+    fn who_is_first_is_certain_only_beyond_the_errors() {
+        let of = |share: f64, error: f64| Culprit {
+            share: Some(share),
+            share_error: Some(error),
+            ..Culprit::default()
+        };
+        assert_eq!(may_be_first(&[of(0.6, 0.05), of(0.4, 0.05)]), 1);
+        assert_eq!(may_be_first(&[of(0.5, 0.1), of(0.4, 0.05), of(0.1, 0.05)]), 2);
+        assert_eq!(may_be_first(&[of(0.9, 0.6), of(0.01, 0.6)]), 2);
+        let exact = Culprit { share: Some(0.5), ..Culprit::default() };
+        assert_eq!((may_be_first(&[exact.clone(), exact]), may_be_first(&[])), (1, 0));
     }
 }

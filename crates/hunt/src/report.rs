@@ -78,7 +78,7 @@ impl Culprit {
             (a, b) => a.or(b),
         };
         self.share = both(self.share, other.share).map(|s| s.min(1.0));
-        self.share_error = both(self.share_error, other.share_error);
+        self.share_error = both(self.share_error, other.share_error).map(|e| e.min(1.0));
         let ages = self.age_s.into_iter().chain(other.age_s);
         self.age_s = ages.reduce(f64::max);
     }
@@ -120,6 +120,9 @@ pub struct Report {
     pub verdict: Verdict,
     /// Biggest first.
     pub culprits: Vec<Culprit>,
+    /// Of the first culprits, how many may be the biggest, for all that sampling tells: 1 where the first
+    /// is for certain, 0 where there is none.
+    pub may_be_first: usize,
     /// Where the target's own profiler said who they are: by which of its dumps.
     pub own_profile: Option<OwnProfile>,
     /// Which Python objects became more; `None` where no Python runs or nothing private grows.

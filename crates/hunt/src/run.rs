@@ -369,6 +369,7 @@ impl Hunt {
         Ok(Report {
             advice: table.apply(&verdict, &culprits, &hooks),
             verdict,
+            may_be_first: culprits::may_be_first(&culprits),
             culprits,
             own_profile,
             python,

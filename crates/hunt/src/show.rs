@@ -95,6 +95,13 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
             time(own.seconds)
         )?;
     }
+    if r.may_be_first > 1 {
+        writeln!(
+            out,
+            "          (cannot tell which of the first {} holds most: their errors overlap)",
+            r.may_be_first
+        )?;
+    }
     for (c, most) in r.culprits.iter().zip(FRAMES) {
         writeln!(out, "culprit   {}", if v.copies { copier(c) } else { headline(c) })?;
         if let Some(ways) = c.ways.len().checked_sub(1).filter(|more| *more > 0) {

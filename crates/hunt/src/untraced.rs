@@ -60,6 +60,7 @@ pub(crate) fn run(
         python: objects.compare(verdict.pid),
         verdict,
         culprits: Vec::new(),
+        may_be_first: 0,
         own_profile: None,
         hooks,
         lost_events: 0,

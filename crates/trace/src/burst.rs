@@ -3,7 +3,6 @@
 //!
 //! Which functions, and where they must not be probed, [`crate::allocators`] knows.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use plumb_target::{Memory, Process, ReadMemory};
@@ -11,9 +10,9 @@ use plumb_target::{Memory, Process, ReadMemory};
 use crate::Error;
 use crate::account::StackId;
 use crate::allocators::{self, Allocators, Point, refusal};
-use crate::events;
+use crate::followed;
 use crate::keeper::{Keeper, Link, Placement};
-use crate::pools::Pools;
+use crate::objects::{Objects, Which};
 use crate::probe::Probe;
 use crate::programs::Programs;
 use crate::samples::{Fate, Kept, Sample, Samples};
@@ -23,12 +22,6 @@ use crate::usdt::Told;
 /// function's own are on for as long as it takes to put the others on and off as well, the busiest
 /// functions' the shortest.
 pub const BURST: Duration = Duration::from_millis(4);
-
-/// An object that was not looked at for so long may be another by then, in nanoseconds.
-const SOON_NS: u64 = 60_000_000;
-
-/// [`Samples::look`], or the same of fewer of them.
-type Look = fn(&mut Samples, &mut dyn FnMut(u64, &mut Sample) -> Fate);
 
 /// Functions probed by a kernel that puts each probe on by itself.
 const SINGLY_MOST: usize = 16;
@@ -55,8 +48,8 @@ pub struct Bursts {
     tells: bool,
     /// The target made probed text writable: never again.
     refused: bool,
-    /// Where CPython's objects are, as it was known at the last look.
-    pools: Option<Pools>,
+    /// What is known of CPython's objects.
+    objects: Option<Objects>,
 }
 
 impl Bursts {
@@ -86,7 +79,7 @@ impl Bursts {
             of,
             tells,
             refused: false,
-            pools: None,
+            objects: (of == Of::Objects).then(|| Objects::of(process)),
         })
     }
 
@@ -136,6 +129,9 @@ impl Bursts {
                 *guard = [range.start, range.end];
             }
         })?;
+        if let Some(objects) = &mut self.objects {
+            objects.prepare();
+        }
         self.samples.begin();
         let placed = self.place(probe.bursts()?);
         if placed.is_err() {
@@ -241,76 +237,43 @@ impl Bursts {
         if self.listens() || self.samples.seen() == 0 || !self.can_ask() {
             return;
         }
-        match self.of {
-            Of::Objects => {
-                self.pools = Pools::of(&self.process);
-                self.look_at_objects(Samples::look);
-            }
-            Of::Heap if self.allocators.glibc => {
-                let Ok(memory) = Memory::open(&self.process) else { return };
-                self.samples.look(&mut |address, sample| {
-                    fate(address, sample, &memory).unwrap_or(Fate::InUse)
-                });
-            }
-            Of::Heap => {}
+        if let Some(objects) = &mut self.objects {
+            objects.look(&mut self.samples, Which::All);
+        } else if self.allocators.glibc
+            && let Ok(memory) = Memory::open(&self.process)
+        {
+            self.samples
+                .look(&mut |address, sample| fate(address, sample, &memory).unwrap_or(Fate::InUse));
+        }
+    }
+
+    /// Marks the objects that were seen since the last time, while the probes are on.
+    pub fn mark(&mut self) {
+        if let Some(objects) = &mut self.objects {
+            objects.mark(&mut self.samples);
         }
     }
 
     /// The same of the last burst's objects only, which is cheap.
     pub fn look_at_last(&mut self) {
-        if self.listens() || self.samples.seen() == 0 {
-            return;
+        if let Some(objects) = self.objects.as_mut().filter(|_| self.samples.seen() > 0) {
+            objects.look(&mut self.samples, Which::Last);
         }
-        match &mut self.pools {
-            Some(pools) => pools.forget(),
-            None => self.pools = Pools::of(&self.process),
-        }
-        self.look_at_objects(Samples::look_at_last);
-    }
-
-    fn look_at_objects(&mut self, look: Look) {
-        let Some(pools) = &mut self.pools else { return };
-        let now_ns = events::now_ns();
-        look(&mut self.samples, &mut |address, sample| {
-            if sample.mark.is_none() && now_ns > sample.time_ns + SOON_NS {
-                return Fate::Unknown;
-            }
-            sample.mark = sample.mark.or_else(|| pools.mark(address, sample.is_object()));
-            pools.fate(address)
-        });
     }
 
     /// By stack, what of the allocations seen before `until_ns` is still in use. Of an allocator that
     /// cannot be asked, and of a process that is gone, what was not seen to be given again counts as in
     /// use.
     pub fn kept(&self, until_ns: u64) -> Vec<(StackId, Kept)> {
+        if self.objects.is_some() {
+            // As it was at the last look.
+            return followed::kept(&self.samples.followed(until_ns));
+        }
         let asks = self.allocators.glibc && !self.listens() && self.can_ask();
         let memory = Memory::open(&self.process).ok().filter(|_| asks);
-        let mut pools = match self.of {
-            Of::Objects => Pools::of(&self.process),
-            Of::Heap => None,
-        };
-        // Objects of different types begin at different places of a block.
-        let mut latest: HashMap<u64, u64> = HashMap::new();
-        if let Some(pools) = &mut pools {
-            for (address, sample) in self.samples.tracked() {
-                let time = latest.entry(pools.block(address).unwrap_or(address)).or_default();
-                *time = sample.time_ns.max(*time);
-            }
-        }
-        self.samples.kept(until_ns, |address, sample| match (&mut pools, &memory) {
-            (Some(pools), _) => {
-                let block = pools.block(address).unwrap_or(address);
-                let is_latest = latest.get(&block).is_none_or(|time| *time <= sample.time_ns);
-                let (then, now) = (sample.mark, pools.mark(address, sample.is_object()));
-                match then.zip(now) {
-                    Some((then, now)) if is_latest && then.is_still(&now) => pools.fate(address),
-                    Some(_) => Fate::Freed,
-                    None => Fate::Unknown,
-                }
-            }
-            (_, Some(memory)) => fate(address, sample, memory).unwrap_or(Fate::Freed),
-            _ => Fate::InUse,
+        self.samples.kept(until_ns, |address, sample| match &memory {
+            Some(memory) => fate(address, sample, memory).unwrap_or(Fate::Freed),
+            None => Fate::InUse,
         })
     }
 }

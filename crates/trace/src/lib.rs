@@ -15,16 +15,19 @@
 //! found for milliseconds at a time, `keeper` switches the probes so that they go when we are killed,
 //! `programs` loads what runs there, and [`samples`] keeps what was seen. Where a program tells of its
 //! allocations by itself, [`usdt`] says how, and where its allocator writes profiles, [`dumps`] reads
-//! them; of Python's objects [`pools`] says which are in use. [`tracer`] is all of it, for one process
+//! them; Python's objects are followed by `objects`, from look to look, and what of them was kept
+//! [`followed`] reckons. [`tracer`] is all of it, for one process
 //! tree.
 
 pub mod account;
 pub mod allocators;
 pub mod burst;
+mod digest;
 pub mod dumps;
 pub mod elf;
 mod error;
 pub mod events;
+pub mod followed;
 pub mod frames;
 pub mod guess;
 mod images;
@@ -33,6 +36,7 @@ mod jit;
 mod keeper;
 mod marks;
 pub mod modules;
+mod objects;
 pub mod pools;
 pub mod probe;
 mod programs;

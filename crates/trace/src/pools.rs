@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use plumb_target::python::{Arena, POOL_HEADER, Pool, find, interpreter, pool_at};
+use plumb_target::python::{Arena, POOL_HEADER, Pool, find, interpreter, pool_at, pool_of};
 use plumb_target::{Memory, Process, ReadMemory, images, maps};
 
-use crate::marks::{MARK_WORDS, Mark};
 use crate::samples::Fate;
 
 /// How far into its block an object begins at most, in bytes: further in it is gone, and the pool has
@@ -28,45 +27,40 @@ impl Pools {
         Some(Self { memory, arenas, known: HashMap::new() })
     }
 
-    /// Forgets what was free: it is read again.
-    pub fn forget(&mut self) {
-        self.known.clear();
-    }
-
     /// What became of a block, or of an object in it. One that lies in no arena was malloc's, which is
     /// accounted for by itself.
     pub fn fate(&mut self, address: u64) -> Fate {
         let Some((at, pool)) = self.pool(address) else { return Fate::Mapped };
-        let in_use = pool.as_ref().and_then(|(pool, free)| {
-            let block = block(pool, at, address).filter(|b| address - b <= HEAD_MAX)?;
-            let in_use =
-                pool.live > 0 && block - at < u64::from(pool.carved) && !free.has(block - at);
-            in_use.then_some(pool.block)
+        let in_use = pool.as_ref().is_some_and(|(pool, free)| {
+            let block = block(pool, at, address).filter(|b| address - b <= HEAD_MAX);
+            block.is_some_and(|block| {
+                pool.live > 0 && block - at < u64::from(pool.carved) && !free.has(block - at)
+            })
         });
-        in_use.map_or(Fate::Freed, Fate::InUseOf)
+        if in_use { Fate::InUse } else { Fate::Freed }
     }
 
-    /// Where the block of an object begins: behind the collector's words, if it has any.
-    pub fn block(&mut self, address: u64) -> Option<u64> {
-        let (at, pool) = self.pool(address)?;
-        block(&pool.as_ref()?.0, at, address)
+    /// The blocks in which these addresses lie: where each begins, and its size; `None` where there is none
+    /// (any more). Pools of arenas that are younger than the last look are known by their heads alone.
+    pub fn blocks(&self, addresses: &[u64]) -> Vec<Option<(u64, u64)>> {
+        let Some(size) = self.arenas.first().map(|arena| arena.pool_size) else {
+            return vec![None; addresses.len()];
+        };
+        let starts: Vec<u64> = addresses.iter().map(|address| address & !(size - 1)).collect();
+        let mut heads = vec![0; starts.len() * POOL_HEADER as usize];
+        self.memory.read_scattered(&starts, POOL_HEADER as usize, &mut heads);
+        let heads = heads.chunks_exact(POOL_HEADER as usize);
+        let within = |(&address, (at, head)): (&u64, (u64, &[u8]))| {
+            let pool = pool_of(head, size).filter(|pool| pool.live > 0)?;
+            let block = block(&pool, at, address).filter(|b| address - b <= HEAD_MAX)?;
+            Some((block, pool.block))
+        };
+        addresses.iter().zip(starts.into_iter().zip(heads)).map(within).collect()
     }
 
-    /// What marks the block of an object. Where it is known to be one, and not only what one is put into,
-    /// it is plain if it begins where its block does.
-    pub fn mark(&mut self, address: u64, is_object: bool) -> Option<Mark> {
-        let (at, pool) = self.pool(address)?;
-        let pool = pool.as_ref()?.0;
-        let block = block(&pool, at, address)?;
-        let mut bytes = [0; MARK_WORDS * 8];
-        let length = bytes.len().min(usize::try_from(pool.block).ok()?);
-        if self.memory.read_at(block, &mut bytes[..length]) < length {
-            return None;
-        }
-        let mut words = [0; MARK_WORDS];
-        words.iter_mut().zip(plumb_target::memory::words(&bytes)).for_each(|(w, read)| *w = read);
-        let is_plain = is_object && block == address;
-        Some(Mark { block: (block, pool.block), words, is_plain })
+    /// The memory of the process.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     fn pool(&mut self, address: u64) -> Option<(u64, &Option<(Pool, Free)>)> {

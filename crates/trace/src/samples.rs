@@ -1,8 +1,11 @@
 //! Allocations that bursts saw, and what became of them as far as was seen.
 
+mod following;
+
 use std::collections::HashMap;
 
 use crate::account::StackId;
+use crate::followed::Class;
 use crate::marks::Mark;
 
 /// An allocation that a burst saw.
@@ -16,8 +19,10 @@ pub struct Sample {
     pub stack: StackId,
     /// When, `CLOCK_MONOTONIC` nanoseconds.
     pub time_ns: u64,
-    /// What marks an object as the one that was seen.
+    /// What marks an object as the one that was seen, as it was last.
     pub mark: Option<Mark>,
+    /// Whether it was known again by what it holds, long after it was seen.
+    pub is_sure: bool,
     /// In which burst.
     burst: u32,
 }
@@ -46,6 +51,8 @@ pub struct Kept {
     /// The part of all sampled ones that is still in use, 0 to 1. Where it is small, what looks kept
     /// is mostly memory that was freed and given to somebody else, unseen.
     pub survival: f64,
+    /// How far the survival may be off, for all that looks could tell: one standard deviation.
+    pub survival_error: f64,
     /// When the first of those in use was given, `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: u64,
 }
@@ -64,12 +71,8 @@ pub struct Given {
 pub enum Fate {
     /// In use, or nothing speaks against it.
     InUse,
-    /// In use, with a block of so many bytes to itself.
-    InUseOf(u64),
     /// Freed.
     Freed,
-    /// Nobody can say any more.
-    Unknown,
     /// A mapping of its own, which is accounted for by its syscalls.
     Mapped,
 }
@@ -91,6 +94,12 @@ pub struct Samples {
     births: Vec<(u64, StackId, u64)>,
     /// Whether what is given back is probed too.
     pub sees_ends: bool,
+    /// Objects that were found dead when they were looked at again.
+    found: HashMap<(StackId, Class), f64>,
+    /// Where the next look at those of older bursts begins.
+    turn: usize,
+    /// How many of this burst's were thinned.
+    thinned: usize,
 }
 
 /// Ends that were seen.
@@ -139,6 +148,7 @@ impl Samples {
             self.dead.entry(stack).or_default().watched_ns += watched;
         }
         self.burst += 1;
+        self.thinned = 0;
     }
 
     /// From the first to the last that this burst saw, in nanoseconds.
@@ -182,7 +192,7 @@ impl Samples {
         self.births.push((address, stack, time_ns));
         self.tracked.insert(
             address,
-            Sample { bytes, pieces, stack, time_ns, mark: None, burst: self.burst },
+            Sample { bytes, pieces, stack, time_ns, mark: None, is_sure: false, burst: self.burst },
         );
     }
 
@@ -203,17 +213,6 @@ impl Samples {
                 }
                 (false, true) => dead.back += 1,
                 (false, false) => dead.again += 1,
-            }
-        }
-    }
-
-    /// Looks only at those of the last burst: what does not live for long is free soon, and holds something
-    /// else that stays a little later.
-    pub fn look_at_last(&mut self, fate: &mut dyn FnMut(u64, &mut Sample) -> Fate) {
-        for (address, ..) in &self.births {
-            let last = self.tracked.get_mut(address).filter(|s| s.burst == self.burst);
-            if last.is_some_and(|sample| !stays(fate(*address, sample), sample, &mut self.dead)) {
-                self.tracked.remove(address);
             }
         }
     }
@@ -249,10 +248,9 @@ impl Samples {
         let mut by = HashMap::<StackId, (Kept, u64)>::new();
         for (address, s) in self.tracked.iter().filter(|(_, s)| s.time_ns <= until_ns) {
             let (kept, freed) = by.entry(s.stack).or_default();
-            let fate = fate(*address, s);
-            let bytes = if let Fate::InUseOf(bytes) = fate { bytes } else { s.bytes };
-            match fate {
-                Fate::InUse | Fate::InUseOf(_) => {
+            let bytes = s.bytes;
+            match fate(*address, s) {
+                Fate::InUse => {
                     kept.first_ns =
                         if kept.count == 0 { s.time_ns } else { kept.first_ns.min(s.time_ns) };
                     kept.count += 1;
@@ -261,7 +259,7 @@ impl Samples {
                     kept.squares += (bytes as f64).powi(2);
                 }
                 Fate::Freed => *freed += 1,
-                Fate::Mapped | Fate::Unknown => {}
+                Fate::Mapped => {}
             }
         }
         let (watched, gap) = (self.watched(), self.gap());
@@ -287,7 +285,7 @@ fn stays(fate: Fate, sample: &Sample, dead: &mut HashMap<StackId, Dead>) -> bool
     if fate == Fate::Freed {
         dead.entry(sample.stack).or_default().found += 1;
     }
-    !matches!(fate, Fate::Freed | Fate::Unknown)
+    fate != Fate::Freed
 }
 
 #[cfg(test)]
@@ -322,7 +320,7 @@ mod tests {
                 pieces: 101.0,
                 squares: 101.0 * 64.0 * 64.0,
                 survival: 1.0,
-                first_ns: 0
+                ..Kept::default()
             }
         );
     }
@@ -346,7 +344,8 @@ mod tests {
                     pieces: 1.0,
                     squares: 400.0,
                     survival: 1.0 / 3.0,
-                    first_ns: 2
+                    first_ns: 2,
+                    ..Kept::default()
                 }
             )]
         );
@@ -450,23 +449,6 @@ mod tests {
         let kept: HashMap<StackId, Kept> =
             samples.kept(100, |_, _| Fate::InUse).into_iter().collect();
         assert_eq!((kept.get(&CACHE), kept[&LEAK].survival), (None, 1.0));
-    }
-
-    #[test]
-    fn a_look_at_the_last_burst_asks_nothing_of_those_before() {
-        let mut samples = Samples::default();
-        for burst in 0..3u64 {
-            samples.begin();
-            samples.given(burst * 64, of(64), 0, LEAK, burst * 1_000);
-        }
-        let mut asked = Vec::new();
-        samples.look_at_last(&mut |address, _: &mut Sample| {
-            asked.push(address);
-            Fate::Freed
-        });
-        assert_eq!(asked, [128]);
-        samples.look_at_last(&mut |address, _: &mut Sample| panic!("{address} is gone"));
-        assert_eq!(samples.kept(10_000, |_, _| Fate::InUse)[0].1.count, 2);
     }
 
     /// A program that samples says what each sample stands for.

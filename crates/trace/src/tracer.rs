@@ -40,6 +40,7 @@ pub struct Tracer {
     written: HashMap<(u32, StackId), Holding>,
     bursts: Option<Bursts>,
     next_burst: Instant,
+    last_burst: Instant,
     next_glance: Instant,
     /// What was known last of the allocations that bursts saw.
     fates: Vec<(StackId, Kept)>,
@@ -95,6 +96,7 @@ impl Tracer {
             written: HashMap::new(),
             bursts: None,
             next_burst: Instant::now(),
+            last_burst: Instant::now(),
             next_glance: Instant::now(),
             fates: Vec::new(),
             telling: None,

@@ -19,7 +19,7 @@ mod arenas;
 mod pools;
 
 pub use arenas::{Arena, find};
-pub use pools::{POOL_HEADER, Pool, Usage, pool_at, usage};
+pub use pools::{POOL_HEADER, Pool, Usage, pool_at, pool_of, usage};
 
 use crate::Image;
 

@@ -85,6 +85,15 @@ pub fn pool_at(memory: &impl ReadMemory, arena: &Arena, address: u64) -> Option<
     parse(&header, arena)
 }
 
+/// The pool that begins with this head, in whichever arena.
+pub fn pool_of(header: &[u8], pool_size: u64) -> Option<Pool> {
+    let index = u32::from_le_bytes(*header.get(32..)?.first_chunk()?);
+    // One arena in so many, at the most that an array holds.
+    const ARENAS: u32 = 1 << 22;
+    let arena = Arena { range: 0..0, index, fresh: 0, pool_size };
+    (header.len() >= HEADER && index < ARENAS).then(|| parse(header, &arena))?
+}
+
 fn parse(header: &[u8], arena: &Arena) -> Option<Pool> {
     let words = crate::memory::words(header);
     let (live, index, class) = (words[0] as u32, words[4] as u32, (words[4] >> 32) as u32);

@@ -13,6 +13,7 @@ use std::time::Instant;
 use plumb_target::python::{Arena, pool_at};
 use plumb_target::{Process, ReadMemory};
 
+use crate::marks::is_count;
 use crate::pools::arenas;
 
 /// Objects of one type.
@@ -119,12 +120,6 @@ fn count_pool<M: ReadMemory>(
     }
 }
 
-/// Whether a word can be the count of an object that lives. Since 3.14 the upper half holds flags in
-/// its upper half.
-fn is_count(word: u64) -> bool {
-    word as u32 != 0 && word >> 32 & 0xffff == 0
-}
-
 /// The types that were met, by number, and what was counted of each.
 struct Types<'a, M> {
     memory: &'a M,
@@ -172,7 +167,7 @@ impl<'a, M: ReadMemory> Types<'a, M> {
 
 /// The name of the type at an address: something whose own type is `type`, whose type is itself, or
 /// a class of classes, whose type is that.
-fn name_of_type(memory: &impl ReadMemory, address: u64) -> Option<String> {
+pub(crate) fn name_of_type(memory: &impl ReadMemory, address: u64) -> Option<String> {
     let kind_of = |at: u64| memory.u64_at(at.checked_add(8)?);
     let class = kind_of(address)?;
     let root = kind_of(class)?;

@@ -23,9 +23,12 @@ const fn least(of: Of) -> Duration {
     })
 }
 /// Objects that were just seen are looked at again and again, for one part in this of the time.
-const GLANCE_SHARE: u32 = 40;
-/// And no more often than this.
-const GLANCE_LEAST: Duration = Duration::from_millis(20);
+const GLANCE_SHARE: u32 = 80;
+/// How often they are marked while a burst lasts.
+const MARKINGS: u32 = 4;
+/// And no more often than this, nor than in this part of the time since their burst.
+const GLANCE_LEAST: Duration = Duration::from_millis(4);
+const GLANCE_PART: u32 = 2;
 /// How often it is asked whether a burst's probes are off.
 const ASK_OFF: Duration = Duration::from_millis(20);
 /// A program that tells of its allocations has told of one by then.
@@ -103,11 +106,12 @@ impl Tracer {
         match &self.bursts {
             None => most,
             Some(bursts) if bursts.tells() || bursts.is_refused() => most,
-            Some(_) if self.burst_events.is_some() => most.min(ASK_OFF),
             Some(bursts) => {
+                let is_on = self.burst_events.is_some();
+                let next = if is_on { Instant::now() + ASK_OFF } else { self.next_burst };
                 let next = match bursts.of() {
-                    Of::Heap => self.next_burst,
-                    Of::Objects => self.next_burst.min(self.next_glance),
+                    Of::Heap => next,
+                    Of::Objects => next.min(self.next_glance),
                 };
                 most.min(next.saturating_duration_since(Instant::now()))
             }
@@ -144,14 +148,29 @@ impl Tracer {
         // What the last burst saw is its own, not the next one's.
         self.pump(Duration::ZERO);
         self.burst_events = Some(self.probe.counters().calls());
+        let Some(bursts) = &mut self.bursts else { return };
+        match bursts.on(&mut self.probe) {
+            Ok(()) if bursts.of() == Of::Heap => std::thread::sleep(BURST),
+            Ok(()) => self.mark_meanwhile(),
+            Err(why) => self.burst_failure = Some(why.to_string()),
+        }
+        self.last_burst = Instant::now();
         if let Some(bursts) = &mut self.bursts {
-            match bursts.on(&mut self.probe) {
-                Ok(()) => std::thread::sleep(BURST),
-                Err(why) => self.burst_failure = Some(why.to_string()),
-            }
             bursts.off();
+        }
+        self.pump(Duration::ZERO);
+        self.glance();
+    }
+
+    /// Marks objects as they come, while their burst lasts.
+    fn mark_meanwhile(&mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < BURST {
+            std::thread::sleep(BURST / MARKINGS);
             self.pump(Duration::ZERO);
-            self.glance();
+            if let Some(bursts) = &mut self.bursts {
+                bursts.mark();
+            }
         }
     }
 
@@ -160,7 +179,8 @@ impl Tracer {
         let Some(bursts) = self.bursts.as_mut().filter(|b| b.of() == Of::Objects) else { return };
         let begun = Instant::now();
         bursts.look_at_last();
-        self.next_glance = begun + (begun.elapsed() * GLANCE_SHARE).max(GLANCE_LEAST);
+        let age = begun.saturating_duration_since(self.last_burst) / GLANCE_PART;
+        self.next_glance = begun + (begun.elapsed() * GLANCE_SHARE).max(GLANCE_LEAST).max(age);
     }
 
     /// Takes the last burst's probes off, for good.
@@ -189,11 +209,12 @@ impl Tracer {
     /// was probed. Of two ages the higher is taken if enough of it stayed: what is freed late, and
     /// given to another, shows only then. Of a process that has ended, what was so when it was asked
     /// last.
-    pub fn kept(&self, until_ns: u64, enough: u64) -> Option<Vec<(StackId, Kept)>> {
-        let bursts = self.bursts.as_ref()?;
+    pub fn kept(&mut self, until_ns: u64, enough: u64) -> Option<Vec<(StackId, Kept)>> {
+        let bursts = self.bursts.as_mut()?;
         if !self.fates.is_empty() && !bursts.can_ask() {
             return Some(self.fates.clone());
         }
+        bursts.look();
         let old = bursts.kept(bursts.samples().halfway(until_ns));
         let plenty = old.iter().map(|(_, k)| k.count).sum::<u64>() >= enough;
         Some(if plenty { old } else { bursts.kept(until_ns) })
@@ -201,9 +222,6 @@ impl Tracer {
 
     /// Keeps what [`Tracer::kept`] says now, should the process end before it is asked again.
     pub fn keep_fates(&mut self, until_ns: u64, enough: u64) {
-        if let Some(bursts) = &mut self.bursts {
-            bursts.look();
-        }
         if self.bursts.as_ref().is_some_and(Bursts::can_ask)
             && let Some(kept) = self.kept(until_ns, enough)
         {
