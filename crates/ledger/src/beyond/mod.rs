@@ -76,7 +76,7 @@ pub struct Beyond {
     /// The biggest single holders: files with their descriptors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<Item>,
-    /// Of files that are held by a descriptor, what the process maps: it is resident, and not in `bytes`.
+    /// Of what is held by a descriptor, what the process maps: it is resident, and not in `bytes`.
     #[serde(skip)]
     pub mapped_bytes: Option<u64>,
 }
@@ -127,17 +127,19 @@ pub(crate) fn look(scene: &Scene, notes: &mut Vec<String>) -> Result<Vec<Beyond>
         plain(Kind::Swap, Some(swap.max(status.vm_swap))),
         plain(Kind::PageTables, Some(status.vm_pte)),
         plain(Kind::KernelStacks, Some(u64::from(status.threads) * KERNEL_STACK)),
-        plain(Kind::Sockets, sockets),
+        Beyond { mapped_bytes: sockets.map(|_| 0), ..plain(Kind::Sockets, sockets) },
         plain(Kind::Pinned, Some(status.vm_pin + status.vm_lck)),
         plain(Kind::Hugetlb, Some(status.hugetlb)),
     ])
 }
 
-/// Bytes of the memory files that a process holds by descriptor, mapped or not; `None` where its
-/// descriptors may not be seen.
+/// Bytes of the memory files that a process holds by descriptor, mapped or not, and of what waits in its
+/// sockets; `None` where its descriptors may not be seen.
 pub(crate) fn files_held(process: &plumb_target::Process) -> Option<Vec<(Kind, u64)>> {
     let held = descriptors::held(process)?;
-    Some(vec![(Kind::MemfdUnmapped, sum(&held.memfds)), (Kind::TmpfsUnmapped, sum(&held.tmpfs))])
+    let sockets = sockets::queued(process, &held.sockets, &mut Vec::new());
+    let files = [(Kind::MemfdUnmapped, sum(&held.memfds)), (Kind::TmpfsUnmapped, sum(&held.tmpfs))];
+    Some(files.into_iter().chain(sockets.map(|bytes| (Kind::Sockets, bytes))).collect())
 }
 
 fn sum(files: &[descriptors::File]) -> u64 {

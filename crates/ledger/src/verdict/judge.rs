@@ -119,12 +119,16 @@ fn verdict(kind: Kind, leak: Option<bool>, window: &[Point], why: String) -> Ver
 }
 
 fn too_short(points: &[Point], nature: Nature) -> Verdict {
-    let wait = (SHORTEST - crate::series::span(points)).max(1.0);
+    let span = crate::series::span(points);
+    let why = match SHORTEST - span {
+        wait if wait > 0.0 => {
+            format!("too little seen: watch {:.0} s longer to know", wait.max(1.0))
+        }
+        _ => format!("looked at too rarely in {span:.0} s to know: watch {span:.0} s longer"),
+    };
     let (leak, why) = match nature {
         Nature::Harmless(reason) => (Some(false), reason.to_owned()),
-        Nature::Held | Nature::Collected => {
-            (None, format!("too little seen: watch {wait:.0} s longer to know"))
-        }
+        Nature::Held | Nature::Collected => (None, why),
     };
     verdict(Kind::Undecided, leak, points, why)
 }

@@ -1,4 +1,4 @@
-//! Files in memory that a process holds by descriptor, counted between full samples: they move none of
+//! Files in memory that a process holds by descriptor, and what waits in its sockets, counted between full samples: they move none of
 //! its counters.
 
 use plumb_target::Process;
@@ -9,6 +9,8 @@ use crate::beyond;
 
 /// Counting them may take this share of a core; a process with ten thousand sockets is counted rarely.
 const SHARE: f64 = 0.001;
+/// And this, where what was counted last moved.
+const SHARE_MOVING: f64 = 0.003;
 /// Shared memory that moved less since the full sample is as it was then.
 const STILL: f64 = (64 << 10) as f64;
 
@@ -22,6 +24,7 @@ pub(super) struct HeldFiles {
     told: Vec<(&'static str, f64)>,
     counted: f64,
     cost: f64,
+    moves: bool,
 }
 
 impl HeldFiles {
@@ -41,7 +44,8 @@ impl HeldFiles {
         now: f64,
         shared: f64,
     ) -> Vec<(&'static str, f64)> {
-        let waits = now - self.counted < self.cost / SHARE;
+        let share = if self.moves { SHARE_MOVING } else { SHARE };
+        let waits = now - self.counted < self.cost / share;
         if waits || self.mapped.is_empty() || (shared - self.shared).abs() > STILL {
             return Vec::new();
         }
@@ -54,6 +58,8 @@ impl HeldFiles {
         };
         let left: Vec<_> = self.mapped.iter().filter_map(left).collect();
         let before = std::mem::replace(&mut self.told, left);
+        let sum = |told: &[(&str, f64)]| told.iter().map(|(_, bytes)| bytes).sum::<f64>();
+        self.moves = (sum(&self.told) - sum(&before)).abs() > STILL;
         let held_before = |name| before.iter().any(|(n, bytes)| *n == name && *bytes > 0.0);
         let told = self.told.iter().copied();
         told.filter(|&(name, bytes)| bytes > 0.0 || held_before(name)).collect()
@@ -86,5 +92,16 @@ mod tests {
         drop(memfd);
         assert_eq!(files.unmapped(&own, 5e6, 0.0), [("memfd_unmapped", 0.0)]);
         assert!(files.unmapped(&own, 6e6, 0.0).is_empty());
+    }
+
+    #[test]
+    fn what_waits_in_sockets_is_told_between_full_samples() {
+        let mut files = HeldFiles::default();
+        let mapped_files = vec![("sockets", 0.0)];
+        files.sampled(&Observation { mapped_files, ..Observation::default() });
+        let (mut writer, _reader) = std::os::unix::net::UnixStream::pair().unwrap();
+        writer.write_all(&[1; 50_000]).unwrap();
+        let told = files.unmapped(&Process::own(), 1e6, 0.0);
+        assert!(matches!(told[..], [("sockets", bytes)] if bytes >= 50_000.0), "{told:?}");
     }
 }

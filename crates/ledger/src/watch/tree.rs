@@ -171,7 +171,8 @@ fn spread(members: &[Member], now: f64, when: When) -> Option<(usize, Verdict)> 
         spans.iter().rev().find_map(|span| {
             let since = now - span;
             // One that was seen a little later stood where it was first seen.
-            let through = |m: &&Member| m.open && !m.ended && m.from <= since + LATER * span;
+            let seen = |m: &Member| m.held[layer].points().first().map_or(f64::MAX, |p| p.time_s);
+            let through = |m: &&Member| m.open && !m.ended && seen(m) <= since + LATER * span;
             let through: Vec<&Member> = members.iter().filter(through).collect();
             let sum =
                 sum(since, now, |time| through.iter().map(|m| at(&m.held[layer], time)).sum());
