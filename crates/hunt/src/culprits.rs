@@ -173,18 +173,21 @@ fn sampled(tracer: &mut Tracer, verdict: &Verdict, of: Of, now_ns: u64) -> Optio
     let rest = growth.saturating_sub(in_chunks);
     let count: u64 = kept.iter().map(|(_, k)| k.count).sum();
     // One or two, however large, may be all that there were.
-    let few = |k: &Kept| k.count as f64 / (k.count + FEW) as f64;
-    let weight = |k: &Kept| k.bytes as f64 * k.survival * few(k);
+    let often = |k: &Kept| k.count as f64 / (k.count + FEW) as f64;
+    let weight = |k: &Kept| k.bytes as f64 * k.survival * often(k);
     let weights: f64 = kept.iter().map(|(_, k)| weight(k)).sum();
     let seen = tracer.burst_samples().unwrap_or(0);
     let enough = if seen >= MANY_SEEN && of == Of::Heap { LEAST_KEPT } else { ENOUGH_KEPT };
-    if (count < enough || weights == 0.0) && rest > growth / 10 {
+    let few = count < enough || weights == 0.0;
+    // What the chunks explain is certain, however little else was seen.
+    if few && in_chunks < rest {
         return None;
     }
+    let kept = if few { Vec::new() } else { kept };
     let mut culprits: Vec<Culprit> =
         chunks.iter().map(|h| of_holding(tracer, h, growth.max(in_chunks), now_ns)).collect();
     let variance = |k: &Kept| {
-        let unsure = k.bytes as f64 * k.survival_error * few(k);
+        let unsure = k.bytes as f64 * k.survival_error * often(k);
         k.survival.powi(2) * k.squares + unsure.powi(2)
     };
     let variances: f64 = kept.iter().map(|(_, k)| variance(k)).sum();

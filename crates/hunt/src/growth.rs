@@ -101,8 +101,14 @@ impl Growth {
         let early = others().filter_map(|o| o.first()).filter(|p| p.0 < first.0).map(|p| p.1);
         let before = early.reduce(|a, b| a + b).unwrap_or(first.1).min(first.1);
         let own = last.1.saturating_sub(before);
+        // Its last look may have seen the heap whole: the other half is as it was.
+        let whole = whole_of(layer).and_then(|(whole, half)| Some((track(whole)?, track(half)?)));
+        let whole = whole.and_then(|(whole, half)| {
+            let end = whole.last().filter(|p| p.0 > last.0)?.1;
+            Some(end.saturating_sub(half.last()?.1).saturating_sub(before))
+        });
         let later = others().filter(|o| o.last().is_some_and(|p| p.0 > last.0));
-        own.max(later.map(grown).sum())
+        own.max(whole.unwrap_or(0)).max(later.map(grown).sum())
     }
 
     /// The layer that grew most, of those whose growth can do harm.
@@ -210,6 +216,17 @@ fn alternatives(layer: &str) -> &'static [&'static str] {
         "python" => &["python_in_use", "python_free"],
         "python_in_use" | "python_free" => &["python"],
         _ => &[],
+    }
+}
+
+/// The layer of which a half is, and the other half.
+fn whole_of(layer: &str) -> Option<(&'static str, &'static str)> {
+    match layer {
+        "heap_in_use" => Some(("heap", "heap_retained")),
+        "heap_retained" => Some(("heap", "heap_in_use")),
+        "python_in_use" => Some(("python", "python_free")),
+        "python_free" => Some(("python", "python_in_use")),
+        _ => None,
     }
 }
 

@@ -308,7 +308,8 @@ impl Hunt {
         let all = self.tracer.holdings();
         let own: Vec<Holding> = all
             .into_iter()
-            .filter(|h| h.pid == verdict.pid && h.backing == Backing::Anonymous)
+            .filter(|h| h.pid == verdict.pid)
+            .filter(|h| matches!(h.backing, Backing::Anonymous | Backing::Chunk))
             .collect();
         let held = allocators::held(&mut self.tracer, &own, allocators::stands_in);
         if held > verdict.grown_bytes / 5 * 4 {

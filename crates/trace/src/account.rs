@@ -26,6 +26,8 @@ pub struct Owner {
     pub backing: Backing,
     /// Whether a forked child has it from its parent.
     pub inherited: bool,
+    /// Where the mapping begins that was made larger by this, if it was: not there where this begins.
+    pub head: Option<u64>,
 }
 
 /// What is behind a mapping.
@@ -132,8 +134,14 @@ impl Account {
     /// Puts back a range that was paired in the kernel, see [`crate::probe`].
     pub fn restore(&mut self, pid: u32, range: Range<u64>, stack: StackId, time_ns: u64) {
         self.next += 1;
-        let owner =
-            Owner { stack, id: self.next, time_ns, backing: Backing::Anonymous, inherited: false };
+        let owner = Owner {
+            stack,
+            id: self.next,
+            time_ns,
+            backing: Backing::Anonymous,
+            inherited: false,
+            head: None,
+        };
         if let Some(p) = self.processes.get_mut(&pid) {
             p.ranges.insert(range, owner);
         }
@@ -159,6 +167,7 @@ impl Account {
             time_ns: event.time_ns,
             backing,
             inherited: false,
+            head: None,
         };
         let Some(p) = self.processes.get_mut(&event.tgid) else {
             return;
@@ -243,13 +252,14 @@ impl Process {
             if m.keeps_old {
                 self.ranges.insert(range.clone(), owner);
             }
+            let owner = Owner { head: owner.head.map(|_| m.new), ..owner };
             let from = range.start.saturating_sub(m.old);
             let to = range.end.saturating_sub(m.old).min(m.new_bytes);
             self.ranges.insert(m.new.saturating_add(from)..m.new.saturating_add(to), owner);
         }
         if m.new_bytes > m.old_bytes {
             let grown = m.new.saturating_add(m.old_bytes)..m.new.saturating_add(m.new_bytes);
-            self.ranges.insert(grown, Owner { backing, ..grower });
+            self.ranges.insert(grown, Owner { backing, head: Some(m.new), ..grower });
         }
     }
 

@@ -149,15 +149,15 @@ pub struct Placed {
     pub module: ModuleId,
 }
 
-/// The executable mappings of a process, in order of address.
+/// The executable mappings of a process, in order of address: those of files, and where all others are.
 ///
 /// # Errors
 /// As for reading the maps.
 pub fn placed(
     process: &Process,
     modules: &mut Modules,
-) -> Result<Vec<Placed>, plumb_target::Error> {
-    let mut found = Vec::new();
+) -> Result<(Vec<Placed>, Vec<Range<u64>>), plumb_target::Error> {
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     for map in maps::read(process)? {
         if !map.permissions.execute {
             continue;
@@ -168,11 +168,11 @@ pub fn placed(
             (_, true) => modules.of_map(process, &map),
             _ => None,
         };
-        let Some(module) = id else { continue };
-        let bias = modules.get(module).and_then(|m| m.elf.bias(map.start, map.offset));
-        if let Some(bias) = bias {
-            found.push(Placed { range: map.range(), bias, module });
+        let bias = |module| modules.get(module)?.elf.bias(map.start, map.offset);
+        match id.and_then(|module| Some((module, bias(module)?))) {
+            Some((module, bias)) => found.push(Placed { range: map.range(), bias, module }),
+            None => others.push(map.range()),
         }
     }
-    Ok(found)
+    Ok((found, others))
 }

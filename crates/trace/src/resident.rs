@@ -86,10 +86,13 @@ fn chunks(pieces: &[Piece<Owner>], found: &[Found], memory: &impl ReadMemory) ->
     const MMAPPED: u64 = 2;
     const FLAGS: u64 = 7;
     let starts = pieces.iter().zip(found).filter(|((range, owner), found)| {
-        let is_large = range.end - range.start >= CHUNK_LEAST;
+        // What made a mapping larger was written to because its head was.
+        let is_large = range.end - range.start >= CHUNK_LEAST || owner.head.is_some();
         found.head && is_large && owner.backing == Backing::Anonymous
     });
-    let starts: Vec<u64> = starts.map(|((range, _), _)| range.start).collect();
+    let starts = starts.map(|((range, owner), _)| owner.head.unwrap_or(range.start));
+    let mut starts: Vec<u64> = starts.collect();
+    starts.dedup();
     let mut heads = vec![0; starts.len() * 16];
     memory.read_scattered(&starts, 16, &mut heads);
     let mut chunks = Intervals::default();
@@ -211,8 +214,14 @@ mod tests {
 
     #[test]
     fn a_reservation_is_not_touched_by_looking_at_it() {
-        let owner =
-            Owner { stack: 1, id: 1, time_ns: 0, backing: Backing::Anonymous, inherited: false };
+        let owner = Owner {
+            stack: 1,
+            id: 1,
+            time_ns: 0,
+            backing: Backing::Anonymous,
+            inherited: false,
+            head: None,
+        };
         let pieces = [1u64, 2, 3].map(|n| (n << 30..(n << 30) + CHUNK_LEAST, owner));
         let runs = [(2u64 << 30..(2 << 30) + 8192), ((3 << 30) + 4096..(3 << 30) + 8192)]
             .map(|range| Run { range, huge: false, file: false });

@@ -6,6 +6,7 @@
 //! which the BPF side can apply without any table, see `bpf/stack.h`.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
@@ -49,6 +50,21 @@ const FRAMES_MAX: usize = 1024;
 const ENDS_OFTEN: u32 = 4;
 /// Bounds what is remembered of such ends.
 const ENDS_MAX: usize = 10_000;
+
+/// Code that is mapped no more is remembered of so many mappings.
+const GONE_MAX: usize = 256;
+
+/// Adds to the mappings of now those of before where no code lies any more.
+fn keep_gone(now: &mut Vec<Placed>, before: &[Placed], others: &[Range<u64>]) {
+    let apart = |a: &Range<u64>, b: &Range<u64>| a.end <= b.start || b.end <= a.start;
+    let is_free = |range: &Range<u64>| {
+        now.iter().all(|p| apart(&p.range, range)) && others.iter().all(|o| apart(o, range))
+    };
+    let gone = before.iter().filter(|old| is_free(&old.range)).take(GONE_MAX);
+    let gone: Vec<Placed> = gone.cloned().collect();
+    now.extend(gone);
+    now.sort_by_key(|p| p.range.start);
+}
 
 /// What a copied stack gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +116,8 @@ impl Space {
         }
     }
 
-    /// Reads again what is mapped.
+    /// Reads again what is mapped. Code that was mapped before keeps its place while nothing else has it: a
+    /// plugin that is gone is still who allocated.
     ///
     /// # Errors
     /// As for reading the maps.
@@ -109,7 +126,8 @@ impl Space {
         process: &Process,
         modules: &mut Modules,
     ) -> Result<(), crate::Error> {
-        let now = modules::placed(process, modules)?;
+        let (mut now, others) = modules::placed(process, modules)?;
+        keep_gone(&mut now, &self.placed, &others);
         for old in self.placed.iter().filter(|p| !now.contains(p)) {
             self.unwinder.remove_module(old.range.start);
         }
@@ -314,4 +332,18 @@ pub fn name(space: u32, python_hash: u64, pcs: &[u64]) -> u64 {
 fn mix(h: u64, v: u64) -> u64 {
     let h = (h ^ v).wrapping_mul(0xff51_afd7_ed55_8ccd);
     h ^ (h >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_that_is_gone_keeps_its_place_until_other_code_has_it() {
+        let placed = |start: u64, module| Placed { range: start..start + 0x1000, bias: 0, module };
+        let before = [placed(0x1000, 1), placed(0x3000, 2), placed(0x5000, 3), placed(0x7000, 4)];
+        let mut now = vec![placed(0x1000, 1), placed(0x3000, 9)];
+        keep_gone(&mut now, &before, std::slice::from_ref(&(0x5800..0x6800)));
+        assert_eq!(now, [placed(0x1000, 1), placed(0x3000, 9), placed(0x7000, 4)]);
+    }
 }

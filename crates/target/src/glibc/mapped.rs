@@ -35,7 +35,7 @@ pub fn mapped_chunks(
     until: Instant,
 ) -> Mapped {
     let mut found = Mapped::default();
-    let mut left = chained(memory, ranges, &mut found, until);
+    let mut left = chained(memory, ranges, wanted, &mut found, until);
     if let Some(residency) = residency.filter(|_| found.bytes < wanted && !found.late) {
         left.sort_unstable_by_key(|range| range.start);
         for range in &left {
@@ -50,6 +50,7 @@ pub fn mapped_chunks(
 fn chained(
     memory: &impl ReadMemory,
     ranges: &[Range],
+    wanted: u64,
     found: &mut Mapped,
     until: Instant,
 ) -> Vec<Range> {
@@ -63,7 +64,9 @@ fn chained(
             let bytes = &mut bytes[..starts.len() * 16];
             memory.read_scattered(&starts, 16, bytes);
             for (range, header) in ranges.iter().zip(crate::memory::words(bytes).chunks_exact(2)) {
-                let Some(size) = size(header[0], header[1], range.start, range) else {
+                let (front, told) = (header[0], header[1]);
+                let size = size(front, told, range.start, range);
+                let Some(size) = size.or_else(|| grown(front, told, range, wanted)) else {
                     left.push(range.clone());
                     continue;
                 };
@@ -129,6 +132,17 @@ fn size(front: u64, header: u64, page: u64, range: &Range) -> Option<u64> {
     fits.then_some(size)
 }
 
+/// A chunk that `realloc` has made larger since the maps were read: what of it was mapped then.
+fn grown(front: u64, told: u64, range: &Range, wanted: u64) -> Option<u64> {
+    const SINCE: u64 = 1 << 20;
+    let bytes = range.end - range.start;
+    let most = bytes / 8 + SINCE;
+    let later = range.start..range.end.checked_add(most)?;
+    // What malloc counts was read at a third moment.
+    size(front, told, range.start, &later).filter(|size| *size <= wanted.saturating_add(most))?;
+    Some(bytes)
+}
+
 fn resident_pages(residency: &Residency, at: u64, range: &Range) -> impl Iterator<Item = u64> {
     let from = residency.runs().partition_point(|run| run.end <= at);
     let end = range.end;
@@ -136,4 +150,34 @@ fn resident_pages(residency: &Residency, at: u64, range: &Range) -> impl Iterato
         .iter()
         .take_while(move |run| run.start < end)
         .flat_map(move |run| (run.start.max(at)..run.end.min(end)).step_by(PAGE as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Heads(Vec<(u64, u64)>);
+
+    impl ReadMemory for Heads {
+        fn read_at(&self, address: u64, out: &mut [u8]) -> usize {
+            out.fill(0);
+            if let Some((_, size)) = self.0.iter().find(|(at, _)| *at == address) {
+                out[8..16].copy_from_slice(&(size | IS_MAPPED).to_le_bytes());
+            }
+            out.len()
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_grew_since_the_maps_were_read_is_one() {
+        let until = Instant::now() + std::time::Duration::from_secs(60);
+        let range = 0x10_0000..0x90_0000;
+        let find = |size: u64, wanted: u64| {
+            let memory = Heads(vec![(range.start, size)]);
+            mapped_chunks(&memory, std::slice::from_ref(&range), wanted, None, until).chunks
+        };
+        assert_eq!(find(0x80_5000, 0x80_5000), std::slice::from_ref(&range), "a few pages more");
+        assert_eq!(find(0x80_5000, 0x10_0000), [], "malloc counts less");
+        assert_eq!(find(0x200_0000, 0x200_0000), [], "four times as much is another thing");
+    }
 }
