@@ -58,17 +58,25 @@ fn of_all(seconds: u32, processes: &[Process]) -> Line {
     watched(seconds, processes).0
 }
 
+/// Numbers from 0 to 1, the same for the same seed.
+fn random(mut seed: u64) -> impl FnMut() -> f64 {
+    move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as f64 / f64::from(1_u32 << 31)
+    }
+}
+
 #[test]
 fn a_leak_of_many_none_of_which_leaks_enough_is_one() {
     let many: Vec<Process> =
         (0..10).map(|_| process(0.0, 99.0, |age| [5.0 + 0.06 * age, 0.0])).collect();
-    let (line, each) = watched(40, &many);
+    let (line, each) = watched(50, &many);
     assert_eq!((line.verdict.leak, line.pid, line.processes), (Some(true), 0, Some(10)));
     assert!((line.verdict.bytes_per_s.expect("a rate") / 0.6 / MB - 1.0).abs() < 0.05, "{line:?}");
     assert!(each.iter().all(|line| line.verdict.leak != Some(true)));
     let kept: Vec<Process> =
         (0..10).map(|_| process(0.0, 99.0, |age| [5.0, 1.0 + 0.06 * age])).collect();
-    assert_ne!(of_all(40, &kept).verdict.leak, Some(true), "allocators keep it");
+    assert_ne!(of_all(50, &kept).verdict.leak, Some(true), "allocators keep it");
 }
 
 #[test]
@@ -148,11 +156,7 @@ fn workers_that_start_one_after_another_and_a_rolling_restart_are_no_leak() {
 
 #[test]
 fn lives_of_random_length_hide_neither() {
-    let mut seed = 1_u64;
-    let mut random = || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) as f64 / f64::from(1_u32 << 31)
-    };
+    let mut random = random(1);
     let mut watched = |rate: f64, spread: f64| {
         let mut all = vec![process(0.0, 999.0, |_| [30.0, 0.0])];
         for from in (0..160).map(|number| 1.25 * f64::from(number)) {
@@ -184,4 +188,39 @@ fn a_child_that_grows_until_it_is_replaced_is_no_leak_when_the_watch_ends() {
     processes.push(process(40.0, 999.0, |age| [5.0 + 0.6 * age, 0.0]));
     let (_, each) = watched(93, &processes);
     assert_eq!(each.last().map(|line| line.verdict.leak), Some(Some(true)), "{each:?}");
+}
+
+#[test]
+fn of_many_that_rise_and_fall_or_fill_in_turn_none_is_chosen() {
+    for seed in 1..=12 {
+        let mut random = random(seed);
+        let mut within = |low: f64, high: f64| low + (high - low) * random();
+        let many = within(3.0, 20.0) as u32;
+        let saws = (0..many).map(|_| {
+            let (height, period, from) = (within(1.0, 30.0), within(3.0, 60.0), within(0.0, 1.0));
+            process(0.0, 999.0, move |age| [5.0 + height * (age / period + from).fract(), 0.0])
+        });
+        let saws: Vec<Process> = saws.collect();
+        let fills = (0..many).map(|number| {
+            let (size, at) = (within(1.0, 15.0), f64::from(number) * within(1.0, 5.0));
+            let time = within(2.0, 20.0);
+            process(0.0, 999.0, move |age| [5.0 + size * ((age - at) / time).clamp(0.0, 1.0), 0.0])
+        });
+        let fills: Vec<Process> = fills.collect();
+        let mut replaced = vec![process(0.0, 999.0, |_| [30.0, 0.0])];
+        for _ in 0..many {
+            let (life, rate, mut from) = (within(8.0, 40.0), within(0.05, 1.0), within(0.0, 30.0));
+            while from < 130.0 {
+                let to = from + life * within(0.7, 1.3);
+                replaced.push(process(from, to, move |age| [5.0 + rate * age, 0.0]));
+                from = to;
+            }
+        }
+        for seconds in [30, 50, 70, 100, 130] {
+            for processes in [&saws, &fills, &replaced] {
+                let line = of_all(seconds, processes);
+                assert_ne!(line.verdict.leak, Some(true), "seed {seed}, {seconds} s: {line:?}");
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ use super::collector::JavaSeries;
 use super::copies::Copies;
 use super::line::{LayerLine, Line, Summary};
 use super::nature::{counter, halves_of, nature, whole_of};
+use super::tree::replaced;
 use super::waits::Waits;
 use super::{Counter, Limit, Observation};
 use crate::series::{Point, Series};
@@ -25,8 +26,6 @@ pub(super) const FAIR_SHARE: f64 = 0.25;
 const MOST: f64 = 0.6;
 /// A layer that was looked at so few seconds ago is as it was.
 pub(super) const FRESH: f64 = 3.0;
-/// So many children that lived as long, or half as long, say how such children end.
-const ENOUGH_LIVES: usize = 3;
 /// What starts takes less.
 const MUCH: u64 = 64 << 20;
 
@@ -160,9 +159,8 @@ impl History {
 
     /// The final line of a child of which others like it ended before (in so many seconds each).
     pub(super) fn last_line(&self, limit: impl FnOnce() -> Option<Limit>, lives: &[f64]) -> Line {
-        let as_old = lives.iter().filter(|life| **life >= self.rss.span() / 2.0).count();
         // What it has it may be about to give back, as they did: the end of the watch is no end of it.
-        let passes = self.inherited.is_some() && as_old >= ENOUGH_LIVES;
+        let passes = self.inherited.is_some() && replaced(lives, self.rss.span());
         let when = if passes { When::Watching } else { When::Ending };
         let line = self.judged(limit, when, true);
         let brief = self.inherited.is_some() && (self.is_brief() || passes);

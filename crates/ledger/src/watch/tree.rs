@@ -19,6 +19,8 @@ const MOMENTS: f64 = 120.0;
 const LATER: f64 = 0.1;
 /// A leak that is mostly one's is that one's.
 const MOST: f64 = 0.6;
+/// So much of the growth must be of those that grew through all thirds of the window.
+const STEADY: f64 = 0.5;
 /// Of what was seen to grow, allocators may keep this share.
 const KEPT: f64 = 0.5;
 /// And by so large a part of all growth it must be known.
@@ -26,6 +28,8 @@ const KNOWN: f64 = 0.1;
 /// All that come and go must have been replaced so often, and be so many.
 const REPLACED: f64 = 2.0;
 const ENDED: usize = 8;
+/// So many children that lived as long, or half as long, say how such children end.
+const ENOUGH_LIVES: usize = 3;
 /// So many as a share of those before are fewer.
 const FEWER: f64 = 0.9;
 /// Those that ended longer ago, in seconds, or more of them, are forgotten.
@@ -51,7 +55,11 @@ pub(super) struct Member {
 
 impl Member {
     pub fn new(history: &History, own: Option<&Summary>, ended: bool) -> Self {
-        let explained = |own: &Summary| own.leak.is_some() && own.kind != Kind::Flat;
+        // Who just rises, of those that rise and fall, must not be chosen from them.
+        let explained = |own: &Summary| match own.leak {
+            Some(leaks) => leaks || matches!(own.kind, Kind::Growing | Kind::WarmingUp),
+            None => false,
+        };
         let kept = history.layers.iter().filter(|(name, _)| {
             counter(name) == Some(Counter::Anonymous)
                 && matches!(nature(name, false), Nature::Harmless(_))
@@ -133,7 +141,7 @@ pub(super) fn line(
     if seen.count() < 2 {
         return None;
     }
-    let (layer, verdict) = spread(members, now, when)
+    let (layer, verdict) = spread(members, now)
         .or_else(|| coming_and_going(members, now, when))
         .unwrap_or_else(|| (0, no_leak(members, now, when)));
     let mut line = History::new(0).line(|| None, when == When::Ending);
@@ -161,9 +169,12 @@ pub(super) fn beside(lines: &mut Vec<Line>, together: Option<Line>) {
 }
 
 /// What those gained that lived through a window, where that is a leak.
-fn spread(members: &[Member], now: f64, when: When) -> Option<(usize, Verdict)> {
+fn spread(members: &[Member], now: f64) -> Option<(usize, Verdict)> {
     let begun = members.iter().map(|member| member.from).fold(f64::MAX, f64::min);
-    let patience = patience(Nature::Held, when);
+    // Of many there is always one that rises just now: the end of a watch is no reason to ask less.
+    let patience = patience(Nature::Held, When::Watching);
+    let lives: Vec<f64> = members.iter().filter(|m| m.ended).map(Member::life).collect();
+    let passes = |m: &Member| replaced(&lives, m.life());
     let spans = std::iter::successors(Some(patience), |span| Some(2.0 * span));
     let spans = spans.take_while(|span| *span < now - begun).chain([now - begun]);
     let spans: Vec<f64> = spans.filter(|span| *span >= patience).collect();
@@ -172,11 +183,12 @@ fn spread(members: &[Member], now: f64, when: When) -> Option<(usize, Verdict)> 
             let since = now - span;
             // One that was seen a little later stood where it was first seen.
             let seen = |m: &Member| m.held[layer].points().first().map_or(f64::MAX, |p| p.time_s);
-            let through = |m: &&Member| m.open && !m.ended && seen(m) <= since + LATER * span;
+            let through =
+                |m: &&Member| m.open && !m.ended && !passes(m) && seen(m) <= since + LATER * span;
             let through: Vec<&Member> = members.iter().filter(through).collect();
             let sum =
                 sum(since, now, |time| through.iter().map(|m| at(&m.held[layer], time)).sum());
-            let verdict = judge(&sum, Nature::Held, when);
+            let verdict = judge(&sum, Nature::Held, When::Watching);
             let leaks = verdict.leak == Some(true)
                 && is_spread(&through, layer, now - verdict.window_s, now);
             leaks.then(|| (layer, tell(verdict, &format!("{} processes", through.len()))))
@@ -188,7 +200,14 @@ fn spread(members: &[Member], now: f64, when: When) -> Option<(usize, Verdict)> 
 fn is_spread(members: &[&Member], layer: usize, since: f64, now: f64) -> bool {
     let gains = members.iter().map(|member| member.gain(layer, since, now).max(0.0));
     let (all, most) = gains.fold((0.0, 0.0), |(all, most): (f64, f64), g| (all + g, most.max(g)));
-    if most > MOST * all {
+    // One after another, who fills up looks like a line.
+    let third = (now - since) / 3.0;
+    let least = |member: &&Member| {
+        let part = |n: f64| member.gain(layer, since + n * third, since + (n + 1.0) * third);
+        3.0 * part(0.0).min(part(1.0)).min(part(2.0)).max(0.0)
+    };
+    let steady: f64 = members.iter().map(least).sum();
+    if most > MOST * all || steady < STEADY * all {
         return false;
     }
     if layer > 0 {
@@ -221,17 +240,22 @@ fn coming_and_going(members: &[Member], now: f64, when: When) -> Option<(usize, 
             let lives = those.iter().filter(|member| member.lives_at(time));
             lives.map(|m| m.own(0, time)).sum()
         });
-        let mut verdict = judge(&all, Nature::Collected, when);
-        if verdict.leak != Some(true) && !falls(&number) {
-            // How many there are at once is chance where their lives are; what each has need not be.
-            let usual = mean(number.points());
-            let each = all.points().iter().zip(number.points());
-            let each = each.map(|(p, n)| (p.time_s, usual * p.bytes / n.bytes.max(1.0)));
-            verdict = judge(&each.collect(), Nature::Collected, when);
+        if falls(&number) {
+            return None;
         }
+        // How many there are at once is chance, or the load; what each has need not be.
+        let usual = mean(number.points());
+        let each = all.points().iter().zip(number.points());
+        let each = each.map(|(p, n)| (p.time_s, usual * p.bytes / n.bytes.max(1.0)));
+        let verdict = judge(&each.collect(), Nature::Collected, when);
         let whose = format!("processes that come and go ({ended} ended)");
         (verdict.leak == Some(true)).then(|| (0, tell(verdict, &whose)))
     })
+}
+
+/// Whether so many lived as long as this one, or half as long, and ended.
+pub(super) fn replaced(lives: &[f64], life: f64) -> bool {
+    lives.iter().filter(|other| **other >= life / 2.0).count() >= ENOUGH_LIVES
 }
 
 /// Whether there are fewer late than early.
