@@ -4,6 +4,8 @@
 //! shape. A full sample says which layer it is, as often as the cost budget allows; a layer with
 //! enough samples of its own is judged on them, one with few shares the shape of its counter.
 //!
+//! What many processes hold together is judged beside each of them (`tree`).
+//!
 //! [`History`] holds one process's series and judges them; it does not know where its
 //! observations come from, so that a replay judges as a live watch does. [`Watcher`] makes
 //! observations of living processes; [`Replay`] reads them from a file.
