@@ -15,7 +15,7 @@ impl fmt::Display for Sample {
             out,
             "{} ({}): {} resident in {} mappings, {} when shared pages are divided",
             self.pid,
-            self.name,
+            shorten(&self.name),
             bytes(self.rss_bytes),
             self.vmas,
             bytes(self.pss_bytes)
@@ -53,7 +53,8 @@ impl Sample {
             write!(text, "{} {amount}", beyond.kind.name())?;
             for item in beyond.items.iter().take(NAMED) {
                 let held: Vec<String> = item.descriptors.iter().map(u32::to_string).collect();
-                write!(text, " [{} {} fd {}]", item.name, bytes(item.bytes), held.join(","))?;
+                let name = shorten(&item.name);
+                write!(text, " [{name} {} fd {}]", bytes(item.bytes), held.join(","))?;
             }
             text.push_str(", ");
         }
@@ -87,7 +88,7 @@ fn line(out: &mut fmt::Formatter<'_>, sample: &Sample, row: &LayerRow) -> fmt::R
 
 impl fmt::Display for Group {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "cgroup v{} {}: ", self.version, self.path)?;
+        write!(out, "cgroup v{} {}: ", self.version, printable(&self.path))?;
         match self.usage_bytes {
             Some(usage) => write!(out, "{} used", bytes(usage))?,
             None => write!(out, "not counted as a whole")?,
@@ -104,9 +105,13 @@ impl fmt::Display for Group {
 }
 
 /// Names come from the target: control characters must not reach the terminal.
+fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 fn shorten(name: &str) -> String {
     const LONGEST: usize = 48;
-    let clean: String = name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let clean = printable(name);
     let length = clean.chars().count();
     if length <= LONGEST {
         return clean;
@@ -145,5 +150,19 @@ mod tests {
         assert_eq!([0, 1023, 1536, 5 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
         assert_eq!(shorten("a\x1b[31mb\n"), "a?[31mb?");
         assert_eq!(shorten(&"x".repeat(90)).chars().count(), 48);
+    }
+
+    #[test]
+    fn nothing_that_a_target_calls_itself_or_its_files_reaches_the_terminal_as_it_is() {
+        let mut sample =
+            crate::take(&plumb_target::Process::own(), crate::Depth::CLASSIFY).unwrap();
+        let evil = || "a\x1b[31m\nb".to_owned();
+        sample.name = evil();
+        let item = crate::beyond::Item { name: evil(), bytes: 1, descriptors: vec![3] };
+        sample.beyond_rss[0].bytes = Some(1);
+        sample.beyond_rss[0].items = vec![item];
+        let text = sample.to_string();
+        assert_eq!(text.matches("a?[31m?b").count(), 2, "{text}");
+        assert!(!text.contains('\x1b'));
     }
 }
