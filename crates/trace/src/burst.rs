@@ -11,6 +11,7 @@ use crate::Error;
 use crate::account::StackId;
 use crate::allocators::{self, Allocators, Point, refusal};
 use crate::followed;
+use crate::headers::Headers;
 use crate::keeper::{Keeper, Link, Placement};
 use crate::objects::{Objects, Which};
 use crate::probe::Probe;
@@ -242,8 +243,10 @@ impl Bursts {
         } else if self.allocators.glibc
             && let Ok(memory) = Memory::open(&self.process)
         {
-            self.samples
-                .look(&mut |address, sample| fate(address, sample, &memory).unwrap_or(Fate::InUse));
+            let headers = Headers::read(addresses(&self.samples), &memory);
+            self.samples.look(&mut |address, sample| {
+                fate(address, sample, &headers).unwrap_or(Fate::InUse)
+            });
         }
     }
 
@@ -271,11 +274,16 @@ impl Bursts {
         }
         let asks = self.allocators.glibc && !self.listens() && self.can_ask();
         let memory = Memory::open(&self.process).ok().filter(|_| asks);
-        self.samples.kept(until_ns, |address, sample| match &memory {
-            Some(memory) => fate(address, sample, memory).unwrap_or(Fate::Freed),
+        let headers = memory.map(|memory| Headers::read(addresses(&self.samples), &memory));
+        self.samples.kept(until_ns, |address, sample| match &headers {
+            Some(headers) => fate(address, sample, headers).unwrap_or(Fate::Freed),
             None => Fate::InUse,
         })
     }
+}
+
+fn addresses(samples: &Samples) -> impl Iterator<Item = u64> {
+    samples.tracked().map(|(address, _)| address)
 }
 
 /// Offsets with the cookies of `asks`, and of `gives`.

@@ -30,6 +30,7 @@ pub mod events;
 pub mod followed;
 pub mod frames;
 pub mod guess;
+mod headers;
 mod images;
 pub mod intervals;
 mod jit;
