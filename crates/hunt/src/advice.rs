@@ -4,6 +4,7 @@ use plumb_trace::Frame;
 use serde::{Deserialize, Serialize};
 
 use crate::growth::Verdict;
+use crate::objects::Objects;
 use crate::report::Culprit;
 
 /// The table that comes with Plumb.
@@ -31,6 +32,8 @@ struct Entry {
     frames: Option<Vec<String>>,
     modules: Option<Vec<String>>,
     patched: Option<Vec<String>>,
+    types: Option<Vec<String>>,
+    collector_off: Option<bool>,
 }
 
 /// Entries, the user's before the built-in ones.
@@ -59,12 +62,14 @@ impl Table {
         verdict: &Verdict,
         culprits: &[Culprit],
         hooks: &serde_json::Value,
+        python: Option<&Objects>,
     ) -> Vec<Advice> {
         let Some(layer) = verdict.summary.layer.as_deref() else { return Vec::new() };
         self.advice
             .iter()
             .filter_map(|e| {
-                let evidence = e.evidence(layer, verdict.summary.leak, culprits, hooks)?;
+                let mut evidence = e.evidence(layer, verdict.summary.leak, culprits, hooks)?;
+                evidence += &e.of_objects(python)?;
                 Some(Advice { id: e.id.clone(), text: e.text.clone(), evidence })
             })
             .collect()
@@ -105,6 +110,20 @@ impl Entry {
         }
         Some(seen.join("; "))
     }
+
+    /// The same of Python's objects, to be added.
+    fn of_objects(&self, python: Option<&Objects>) -> Option<String> {
+        let mut seen = String::new();
+        if let Some(types) = &self.types {
+            let grown = python?.grown(types)?;
+            seen = format!("; {} more {}", grown.count_growth, grown.name);
+        }
+        if self.collector_off == Some(true) {
+            let waiting = python?.pile_up_uncollected()?.waiting;
+            seen += &format!("; the cycle collector is off, and {waiting} objects wait for it");
+        }
+        Some(seen)
+    }
 }
 
 fn names(frame: &Frame, part: &str) -> bool {
@@ -135,6 +154,7 @@ mod tests {
     use plumb_trace::FrameKind;
 
     use super::*;
+    use crate::objects::{TypeGrowth, Waiting};
 
     fn grown(layer: &str, leak: Option<bool>) -> Verdict {
         let layer = Some(layer).filter(|layer| !layer.is_empty());
@@ -160,7 +180,7 @@ mod tests {
     fn said(layer: &str, leak: Option<bool>, culprits: &[Culprit], hooks: &str) -> Vec<String> {
         let table = Table::with(None).expect("the table that comes with Plumb");
         let hooks = serde_json::from_str(hooks).expect("JSON");
-        let all = table.apply(&grown(layer, leak), culprits, &hooks);
+        let all = table.apply(&grown(layer, leak), culprits, &hooks, None);
         all.into_iter().map(|advice| advice.id).collect()
     }
 
@@ -181,7 +201,35 @@ mod tests {
         let tensors = held_by(&["posix_memalign", "c10::alloc_cpu"], "/torch/lib/libc10.so");
         assert_eq!(said("heap_in_use", Some(true), &tensors, "{}"), ["torch-cpu-tensors"]);
         let table = Table::with(None).expect("the table");
-        assert!(table.apply(&grown("", None), &ucx, &serde_json::json!({})).is_empty());
+        assert!(table.apply(&grown("", None), &ucx, &serde_json::json!({}), None).is_empty());
+    }
+
+    #[test]
+    fn the_collector_is_blamed_only_where_it_is_off_and_objects_wait_for_it() {
+        let said = |is_on, waiting_growth, name: &str| {
+            let more = |name: &str| TypeGrowth {
+                name: name.to_owned(),
+                count: 9000,
+                bytes: 9 << 20,
+                count_growth: 8000,
+                bytes_growth: 8 << 20,
+            };
+            let waiting = waiting_growth as u64;
+            let objects = Objects {
+                pid: 1,
+                seconds: 10.0,
+                one_in: 1,
+                types: vec![more("dict"), more(name)],
+                collector: Some(Waiting { is_on, waiting, waiting_growth }),
+            };
+            let table = Table::with(None).expect("the table that comes with Plumb");
+            let grown = grown("python_in_use", Some(true));
+            let all = table.apply(&grown, &[], &serde_json::json!({}), Some(&objects));
+            all.into_iter().map(|advice| advice.id).collect::<Vec<_>>()
+        };
+        assert_eq!(said(false, 8000, "int"), ["cpython-gc-off"]);
+        assert!(said(true, 600, "int").is_empty() && said(false, 100, "int").is_empty());
+        assert_eq!(said(true, 600, "_asyncio.Task"), ["python-tasks"]);
     }
 
     #[test]
@@ -192,7 +240,8 @@ mod tests {
         for entry in &table.advice {
             let id = &entry.id;
             assert!(ids.insert(id.clone()), "{id} is there twice");
-            let evidence = [&entry.layer, &entry.frames, &entry.modules, &entry.patched];
+            let evidence =
+                [&entry.layer, &entry.frames, &entry.modules, &entry.patched, &entry.types];
             assert!(evidence.into_iter().any(Option::is_some), "{id} is said of anything");
             assert!(documented.contains(&format!("`{id}`")), "docs/advice.md lacks {id}");
         }
@@ -202,7 +251,7 @@ mod tests {
     fn entries_of_a_user_come_first() {
         let own = "[[advice]]\nid = \"ours\"\nlayer = [\"anonymous\"]\ntext = \"t\"";
         let table = Table::with(Some(own)).expect("a table");
-        let all = table.apply(&grown("anonymous", None), &[], &serde_json::json!({}));
+        let all = table.apply(&grown("anonymous", None), &[], &serde_json::json!({}), None);
         assert_eq!((all[0].id.as_str(), all[0].evidence.as_str()), ("ours", "growth in anonymous"));
         assert!(Table::with(Some("[[advice]]\nid = 1")).is_err());
     }

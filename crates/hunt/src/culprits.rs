@@ -11,6 +11,7 @@ use plumb_trace::{Holding, Tracer};
 
 use crate::growth::Verdict;
 use crate::holder::by_function;
+use crate::objects::Objects;
 use crate::report::{Culprit, Step};
 
 /// No more are named.
@@ -27,10 +28,11 @@ const MANY_SEEN: usize = 300;
 /// Why nobody is named where bursts saw too little. Who made a heap grow is rarely who keeps it: that is
 /// told only where allocations are rare, and so were seen rarely.
 fn too_few(seen: usize, of: Of, waited: f64) -> Option<String> {
-    let rare = seen < MANY_SEEN || of == Of::Objects;
     let why = match waited >= STARVED {
         true => "the machine is busy, and this hunt had to wait for a processor",
-        false if rare => return None,
+        false if seen < MANY_SEEN => return None,
+        // Who maps an arena is whoever comes when the last is full.
+        false if of == Of::Objects => "those that stay are made where no probe sees it",
         false => "nearly all are freed soon",
     };
     Some(format!(
@@ -43,7 +45,7 @@ fn too_few(seen: usize, of: Of, waited: f64) -> Option<String> {
 /// none where too little was seen, as in a hunt that waited for a processor for such a part of its time.
 pub fn name(
     tracer: &mut Tracer,
-    verdict: &Verdict,
+    (verdict, python): (&Verdict, Option<&Objects>),
     now_ns: u64,
     waited: f64,
 ) -> (Vec<Culprit>, Option<String>) {
@@ -64,7 +66,7 @@ pub fn name(
     if let Some(of) = of
         && tracer.burst_of() == Some((verdict.pid, of))
     {
-        if let Some(sampled) = sampled(tracer, verdict, of, now_ns) {
+        if let Some(sampled) = sampled(tracer, verdict, of, python, now_ns) {
             return (biggest(sampled, layer), None);
         }
         let why = too_few(tracer.burst_samples().unwrap_or(0), of, waited);
@@ -164,8 +166,15 @@ pub fn keep_fates(tracer: &mut Tracer, now_ns: u64) {
 /// Shares by what bursts of probes saw allocated and the heap itself says is still in use; the total
 /// is the ledger's. Requests that got a mapping each are known to the byte. `None` where too little
 /// was seen.
-fn sampled(tracer: &mut Tracer, verdict: &Verdict, of: Of, now_ns: u64) -> Option<Vec<Culprit>> {
-    let kept = tracer.kept(now_ns.saturating_sub(YOUNG_NS), ENOUGH_KEPT)?;
+fn sampled(
+    tracer: &mut Tracer,
+    verdict: &Verdict,
+    of: Of,
+    python: Option<&Objects>,
+    now_ns: u64,
+) -> Option<Vec<Culprit>> {
+    let grows = |name: &str| python.is_none_or(|objects| objects.grows(name));
+    let kept = tracer.kept(now_ns.saturating_sub(YOUNG_NS), ENOUGH_KEPT, &grows)?;
     let own = |h: &Holding| of == Of::Heap && h.pid == verdict.pid && h.backing == Backing::Chunk;
     let chunks: Vec<Holding> = tracer.holdings().into_iter().filter(own).collect();
     let growth = verdict.grown_bytes.max(1);
@@ -177,7 +186,7 @@ fn sampled(tracer: &mut Tracer, verdict: &Verdict, of: Of, now_ns: u64) -> Optio
     let weight = |k: &Kept| k.bytes as f64 * k.survival * often(k);
     let weights: f64 = kept.iter().map(|(_, k)| weight(k)).sum();
     let seen = tracer.burst_samples().unwrap_or(0);
-    let enough = if seen >= MANY_SEEN && of == Of::Heap { LEAST_KEPT } else { ENOUGH_KEPT };
+    let enough = if seen >= MANY_SEEN || of == Of::Objects { LEAST_KEPT } else { ENOUGH_KEPT };
     let few = count < enough || weights == 0.0;
     // What the chunks explain is certain, however little else was seen.
     if few && in_chunks < rest {
@@ -313,6 +322,7 @@ mod tests {
         let why = too_few(12, Of::Heap, 0.6).expect("a busy machine");
         assert!(why.contains("12 allocations") && why.contains("--for"), "{why}");
         assert!(too_few(12, Of::Objects, 0.6).is_some());
+        assert!(too_few(5000, Of::Objects, 0.0).is_some_and(|why| why.contains("no probe")));
         assert!(too_few(5000, Of::Heap, 0.0).is_some(), "they were seen, and nearly all freed");
         assert!(too_few(12, Of::Heap, 0.0).is_none(), "who allocates rarely is who makes it grow");
     }

@@ -152,9 +152,12 @@ impl Growth {
         self.private().map(|(_, bytes)| bytes).sum()
     }
 
-    /// How much private memory of one process grew, in bytes.
+    /// How much private memory of one process grew, in bytes: by the ledger, or, between its samples, by
+    /// the kernel's count.
     pub fn grown_private_of(&self, pid: u32) -> u64 {
-        self.private().filter(|(p, _)| *p == pid).map(|(_, bytes)| bytes).sum()
+        let sampled: u64 = self.private().filter(|(p, _)| *p == pid).map(|(_, bytes)| bytes).sum();
+        let counted = self.counted().find(|(p, _)| *p == pid).map_or(0, |(_, bytes)| bytes);
+        sampled.max(counted)
     }
 
     fn private(&self) -> impl Iterator<Item = (u32, u64)> {

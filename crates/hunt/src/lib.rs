@@ -30,7 +30,7 @@ pub use advice::{Advice, Table};
 pub use error::Error;
 pub use growth::{Track, Verdict};
 pub use launch::Launched;
-pub use objects::{Objects, TypeGrowth};
+pub use objects::{Objects, TypeGrowth, Waiting};
 pub use profiles::OwnProfile;
 pub use report::{Cost, Culprit, Report, Way};
 pub use run::{Floor, Options, Progress, run};

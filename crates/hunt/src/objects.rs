@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use plumb_target::Process;
 use plumb_trace::python::census::{self, Census};
+use plumb_trace::python::collector::{self, Collector};
 use serde::Serialize;
 
 use crate::growth::Growth;
@@ -37,6 +38,51 @@ pub struct Objects {
     pub one_in: u64,
     /// Objects of up to 512 bytes, with what lists hold.
     pub types: Vec<TypeGrowth>,
+    /// The cycle collector; `None` where its state is not found.
+    pub collector: Option<Waiting>,
+}
+
+/// What CPython's cycle collector is set to, and what waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// Whether it runs by itself.
+    pub is_on: bool,
+    /// Objects made since it ran last.
+    pub waiting: u64,
+    /// How many more than at the first census.
+    pub waiting_growth: i64,
+}
+
+impl Objects {
+    /// Whether the collector is off, and objects that it would look at pile up as fast as any.
+    pub fn pile_up_uncollected(&self) -> Option<Waiting> {
+        const MANY: i64 = 1000;
+        const PART: i64 = 4;
+        let waiting = self.collector.filter(|c| !c.is_on && c.waiting_growth >= MANY)?;
+        let most = self.types.iter().map(|t| t.count_growth).max()?;
+        (waiting.waiting_growth >= most / PART).then_some(waiting)
+    }
+
+    /// Whether a type's objects became more in earnest: by a fiftieth of what all did.
+    pub fn grows(&self, name: &str) -> bool {
+        const PART: i64 = 50;
+        let all: i64 = self.types.iter().map(|t| t.bytes_growth.max(0)).sum();
+        let own = self.types.iter().filter(|t| t.name == name).map(|t| t.bytes_growth);
+        all < 100 << 10 || own.sum::<i64>() > all / PART
+    }
+
+    /// The type of one of these names, also behind its module's, of which there are many more, and not few
+    /// beside the others.
+    pub fn grown<'a>(&'a self, names: &[String]) -> Option<&'a TypeGrowth> {
+        const MANY: i64 = 200;
+        const PART: i64 = 20;
+        let most = self.types.iter().map(|t| t.count_growth).max()?;
+        let is_one = |t: &&TypeGrowth| {
+            names.iter().any(|name| t.name.rsplit('.').next() == Some(name.as_str()))
+        };
+        let many = |t: &&TypeGrowth| t.count_growth >= MANY.max(most / PART);
+        self.types.iter().filter(is_one).find(many)
+    }
 }
 
 /// The first census of each Python process that grew.
@@ -53,6 +99,7 @@ struct First {
     process: Process,
     at: Instant,
     census: Census,
+    collector: Option<Collector>,
 }
 
 /// What a census may take on a busy machine; what it reads is bounded too.
@@ -105,7 +152,8 @@ impl First {
     /// Counts the objects of a process. `None` where it runs no Python that can be read.
     fn take(process: &Process) -> Option<Self> {
         let census = census::take(process, Instant::now() + TIME)?;
-        Some(Self { process: *process, at: Instant::now(), census })
+        let collector = collector::read(process);
+        Some(Self { process: *process, at: Instant::now(), census, collector })
     }
 
     /// Counts again. `None` where the process is gone.
@@ -128,12 +176,19 @@ impl First {
             .collect();
         types.sort_by(|a, b| (b.bytes_growth, &a.name).cmp(&(a.bytes_growth, &b.name)));
         types.truncate(MOST);
+        let collector = self.collector.zip(collector::read(&self.process));
+        let collector = collector.map(|(then, now)| Waiting {
+            is_on: now.is_on,
+            waiting: now.waiting,
+            waiting_growth: growth(now.waiting, then.waiting),
+        });
         let seconds = self.at.elapsed().as_secs_f64();
         Some(Objects {
             pid: self.process.pid(),
             seconds,
             one_in: now.one_in.max(self.census.one_in),
             types,
+            collector,
         })
     }
 }

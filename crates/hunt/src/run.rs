@@ -266,14 +266,17 @@ impl Hunt {
         grown.max_by_key(|(_, bytes)| *bytes).map(|(pid, _)| pid)
     }
 
-    /// The process that has mapped most for Python's objects, between the ledger's samples, and how much.
+    /// The process that grows and has mapped most for Python's objects, between the ledger's samples, and by
+    /// how much it grew.
     fn mapped_arenas(&mut self) -> Option<(u32, u64)> {
         let all = self.tracer.holdings();
-        let pids: Vec<u32> = self.growth.counted().map(|(pid, _)| pid).collect();
-        let mapped = pids.into_iter().map(|pid| {
+        let grown: Vec<(u32, u64)> = self.growth.counted().filter(|(_, n)| *n >= 1 << 20).collect();
+        let mapped = grown.into_iter().map(|(pid, grown)| {
             let own = |h: &&Holding| h.pid == pid && h.backing == Backing::Anonymous;
             let own: Vec<Holding> = all.iter().filter(own).copied().collect();
-            (pid, allocators::held(&mut self.tracer, &own, allocators::makes_objects))
+            let bytes = allocators::held(&mut self.tracer, &own, allocators::makes_objects);
+            // Where most of it is arenas, those that were there before grew, too.
+            (pid, if bytes >= grown / 4 { grown } else { bytes })
         });
         mapped.filter(|(_, bytes)| *bytes >= 1 << 20).max_by_key(|(_, bytes)| *bytes)
     }
@@ -351,16 +354,17 @@ impl Hunt {
         let own = culprits::are_named(&verdict) && is_heap;
         let own = own.then(|| self.profiles.shares(&mut self.tracer, &verdict)).flatten();
         let waited = self.meter.waited();
+        let python = self.objects.compare(verdict.pid);
         let (culprits, own_profile, too_few) = match own {
             Some((shares, told)) => (culprits::biggest(shares, "heap"), Some(told), None),
             None => {
                 let now_ns = events::now_ns();
-                let (named, why) = culprits::name(&mut self.tracer, &verdict, now_ns, waited);
+                let of = (&verdict, python.as_ref());
+                let (named, why) = culprits::name(&mut self.tracer, of, now_ns, waited);
                 (named, None, why)
             }
         };
         let counters = self.tracer.counters();
-        let python = self.objects.compare(verdict.pid);
         let refused = self.tracer.burst_refused();
         let refused = refused.then(|| "the target makes its malloc's text writable".to_owned());
         let failed = self.tracer.burst_failure();
@@ -368,7 +372,7 @@ impl Hunt {
         let at_attach = self.hooks.join().ok().flatten();
         let hooks = scan(verdict.pid).or(at_attach).unwrap_or_else(|| serde_json::json!({}));
         Ok(Report {
-            advice: table.apply(&verdict, &culprits, &hooks),
+            advice: table.apply(&verdict, &culprits, &hooks, python.as_ref()),
             verdict,
             may_be_first: culprits::may_be_first(&culprits),
             culprits,

@@ -55,9 +55,10 @@ pub(crate) fn run(
     let (cpu_s, cores) = (meter.cpu_s(), meter.cores());
     let verdict = growth.finish().ok_or(Error::NothingSeen)?;
     let hooks = scan(verdict.pid).or(at_attach).unwrap_or_else(|| serde_json::json!({}));
+    let python = objects.compare(verdict.pid);
     Ok(Report {
-        advice: options.advice.apply(&verdict, &[], &hooks),
-        python: objects.compare(verdict.pid),
+        advice: options.advice.apply(&verdict, &[], &hooks, python.as_ref()),
+        python,
         verdict,
         culprits: Vec::new(),
         may_be_first: 0,

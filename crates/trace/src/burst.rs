@@ -3,6 +3,7 @@
 //!
 //! Which functions, and where they must not be probed, [`crate::allocators`] knows.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use plumb_target::{Memory, Process, ReadMemory};
@@ -23,6 +24,9 @@ use crate::usdt::Told;
 /// function's own are on for as long as it takes to put the others on and off as well, the busiest
 /// functions' the shortest.
 pub const BURST: Duration = Duration::from_millis(4);
+
+/// Whether there are more and more of Python's objects of the type of this name: who makes others, keeps none.
+pub type Grows<'a> = &'a dyn Fn(&str) -> bool;
 
 /// Functions probed by a kernel that puts each probe on by itself.
 const SINGLY_MOST: usize = 16;
@@ -70,6 +74,7 @@ impl Bursts {
             let points = &mut allocators.points;
             points.drain(..points.len().saturating_sub(SINGLY_MOST));
         }
+        let are_made = allocators.frees.is_empty();
         let keeper = Keeper::start(together).map_err(|e| refusal("malloc", &e.to_string()))?;
         Ok(Self {
             process: *process,
@@ -80,7 +85,7 @@ impl Bursts {
             of,
             tells,
             refused: false,
-            objects: (of == Of::Objects).then(|| Objects::of(process)),
+            objects: (of == Of::Objects).then(|| Objects::of(process, are_made)),
         })
     }
 
@@ -250,10 +255,11 @@ impl Bursts {
         }
     }
 
-    /// Marks the objects that were seen since the last time, while the probes are on.
-    pub fn mark(&mut self) {
+    /// Marks the objects that were seen since the last time: all while the probes are on, and no older ones
+    /// than this when they go.
+    pub fn mark(&mut self, age: Option<Duration>) {
         if let Some(objects) = &mut self.objects {
-            objects.mark(&mut self.samples);
+            objects.mark(&mut self.samples, age);
         }
     }
 
@@ -267,10 +273,15 @@ impl Bursts {
     /// By stack, what of the allocations seen before `until_ns` is still in use. Of an allocator that
     /// cannot be asked, and of a process that is gone, what was not seen to be given again counts as in
     /// use.
-    pub fn kept(&self, until_ns: u64) -> Vec<(StackId, Kept)> {
-        if self.objects.is_some() {
-            // As it was at the last look.
-            return followed::kept(&self.samples.followed(until_ns));
+    pub fn kept(&self, until_ns: u64, grows: Grows<'_>) -> Vec<(StackId, Kept)> {
+        if let Some(objects) = &self.objects {
+            // As it was at the last look. What is no object has no type.
+            let mut followed = self.samples.followed(until_ns);
+            let kinds: HashSet<u64> = followed.keys().map(|(_, (_, kind))| *kind).collect();
+            let still = |kind: &u64| objects.name(*kind).is_some_and(|name| !grows(&name));
+            let still: HashSet<u64> = kinds.into_iter().filter(|k| *k != 0).filter(still).collect();
+            followed.retain(|(_, (_, kind)), _| !still.contains(kind));
+            return followed::kept(&followed);
         }
         let asks = self.allocators.glibc && !self.listens() && self.can_ask();
         let memory = Memory::open(&self.process).ok().filter(|_| asks);

@@ -40,6 +40,8 @@ const BYTES: usize = MARK_WORDS * 8;
 #[derive(Debug)]
 pub struct Objects {
     process: Process,
+    /// Whether objects are seen only where they are made, and none that is made of memory asked for.
+    are_made: bool,
     pools: Option<Pools>,
     /// When arenas are looked for again: objects in new ones are known by the heads of their pools.
     next_pools: Instant,
@@ -60,10 +62,12 @@ pub enum Which {
 }
 
 impl Objects {
-    /// Of a process of which nothing is known yet.
-    pub fn of(process: &Process) -> Self {
+    /// Of a process of which nothing is known yet, with objects that are seen only where they are `made`, or
+    /// all.
+    pub fn of(process: &Process, are_made: bool) -> Self {
         Self {
             process: *process,
+            are_made,
             pools: None,
             next_pools: Instant::now(),
             common: Common::default(),
@@ -81,10 +85,13 @@ impl Objects {
     }
 
     /// Marks what was seen a moment ago, while the burst lasts: if it had gone meanwhile, and another come,
-    /// that would have been seen.
-    pub fn mark(&mut self, samples: &mut Samples) {
+    /// that would have been seen. Where that is not certain any more, those of this age at most.
+    pub fn mark(&mut self, samples: &mut Samples, age: Option<Duration>) {
         let Some(pools) = self.pools.take() else { return };
-        let new = samples.thin(events::now_ns().saturating_sub(MADE_NS), MOST);
+        let now_ns = events::now_ns();
+        let mut new = samples.thin(now_ns.saturating_sub(MADE_NS), MOST);
+        let least_ns = age.map_or(0, |age| now_ns.saturating_sub(age.as_nanos() as u64));
+        new.retain(|address| samples.sample(*address).is_some_and(|s| s.time_ns >= least_ns));
         let blocks = pools.blocks(&new);
         let starts: Vec<u64> = blocks.iter().map(|block| block.map_or(0, |(at, _)| at)).collect();
         let mut bytes = vec![0; starts.len() * BYTES];
@@ -102,6 +109,11 @@ impl Objects {
             } else {
                 HEADS.into_iter().find(|head| self.has_object(pools.memory(), &words, *head))
             };
+            // Somebody unseen was given the memory already, and made an object of it.
+            if self.are_made && !is_object && head.is_some() {
+                samples.forget(*address);
+                continue;
+            }
             let mark = Mark { block: (at, size), words, head };
             samples.saw(*address, mark);
             if head.is_some_and(|head| !is_count(words[head])) {
@@ -161,6 +173,11 @@ impl Objects {
                 samples.is_sure(*address);
             }
         }
+    }
+
+    /// What its interpreter calls the type at an address.
+    pub fn name(&self, kind: u64) -> Option<String> {
+        name_of_type(self.pools.as_ref()?.memory(), kind)
     }
 
     fn has_object(&mut self, memory: &Memory, words: &[u64; MARK_WORDS], head: usize) -> bool {

@@ -8,6 +8,7 @@
 pub mod allocator;
 pub mod census;
 pub mod code;
+pub mod collector;
 mod constructors;
 pub mod layout;
 pub mod lines;

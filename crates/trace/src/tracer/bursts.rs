@@ -7,7 +7,7 @@ use plumb_target::Process;
 use super::Tracer;
 use crate::Error;
 use crate::account::StackId;
-use crate::burst::{BURST, Bursts, Of};
+use crate::burst::{BURST, Bursts, Grows, Of};
 use crate::events::Event;
 use crate::samples::{Given, Kept};
 
@@ -26,6 +26,10 @@ const fn least(of: Of) -> Duration {
 const GLANCE_SHARE: u32 = 80;
 /// How often they are marked while a burst lasts.
 const MARKINGS: u32 = 4;
+/// After so many markings without another the probes are off.
+const QUIET: u32 = 2;
+/// They are off by then.
+const LEAVING: Duration = Duration::from_millis(40);
 /// And no more often than this, nor than in this part of the time since their burst.
 const GLANCE_LEAST: Duration = Duration::from_millis(4);
 const GLANCE_PART: u32 = 2;
@@ -155,11 +159,28 @@ impl Tracer {
             Err(why) => self.burst_failure = Some(why.to_string()),
         }
         self.last_burst = Instant::now();
-        if let Some(bursts) = &mut self.bursts {
-            bursts.off();
+        let Some(bursts) = &mut self.bursts else { return };
+        bursts.off();
+        if bursts.of() == Of::Objects {
+            self.mark_the_last();
         }
         self.pump(Duration::ZERO);
         self.glance();
+    }
+
+    /// The kernel takes its time to take the probes off: what they see meanwhile counts, too.
+    fn mark_the_last(&mut self) {
+        let begun = Instant::now();
+        let mut quiet = 0;
+        while quiet < QUIET && begun.elapsed() < LEAVING {
+            let before = self.burst_samples();
+            std::thread::sleep(BURST / MARKINGS);
+            self.pump(Duration::ZERO);
+            if let Some(bursts) = &mut self.bursts {
+                bursts.mark(Some(BURST));
+            }
+            quiet = if self.burst_samples() == before { quiet + 1 } else { 0 };
+        }
     }
 
     /// Marks objects as they come, while their burst lasts.
@@ -169,7 +190,7 @@ impl Tracer {
             std::thread::sleep(BURST / MARKINGS);
             self.pump(Duration::ZERO);
             if let Some(bursts) = &mut self.bursts {
-                bursts.mark();
+                bursts.mark(None);
             }
         }
     }
@@ -209,21 +230,26 @@ impl Tracer {
     /// was probed. Of two ages the higher is taken if enough of it stayed: what is freed late, and
     /// given to another, shows only then. Of a process that has ended, what was so when it was asked
     /// last.
-    pub fn kept(&mut self, until_ns: u64, enough: u64) -> Option<Vec<(StackId, Kept)>> {
+    pub fn kept(
+        &mut self,
+        until_ns: u64,
+        enough: u64,
+        grows: Grows<'_>,
+    ) -> Option<Vec<(StackId, Kept)>> {
         let bursts = self.bursts.as_mut()?;
         if !self.fates.is_empty() && !bursts.can_ask() {
             return Some(self.fates.clone());
         }
         bursts.look();
-        let old = bursts.kept(bursts.samples().halfway(until_ns));
+        let old = bursts.kept(bursts.samples().halfway(until_ns), grows);
         let plenty = old.iter().map(|(_, k)| k.count).sum::<u64>() >= enough;
-        Some(if plenty { old } else { bursts.kept(until_ns) })
+        Some(if plenty { old } else { bursts.kept(until_ns, grows) })
     }
 
     /// Keeps what [`Tracer::kept`] says now, should the process end before it is asked again.
     pub fn keep_fates(&mut self, until_ns: u64, enough: u64) {
         if self.bursts.as_ref().is_some_and(Bursts::can_ask)
-            && let Some(kept) = self.kept(until_ns, enough)
+            && let Some(kept) = self.kept(until_ns, enough, &|_| true)
         {
             self.fates = kept;
         }
