@@ -1,7 +1,9 @@
 """Leaks small objects amid bursts of others: who makes Python's arenas grow is rarely who fills them.
 
-LAB_KIND says of which kind: slots, str, bytes, dict, tuple or closure. LAB_SAME has the others be of the
-same kind, so many for each that stays."""
+LAB_KIND says of which kind: slots, str, bytes, dict, tuple, closure, or concat: bytes that an interpreter
+with its allocator inlined makes where no probe is, amid encoders of the same size. LAB_SAME has the others be
+of the same kind, so many for each that stays."""
+import json
 import os
 import sys
 
@@ -19,15 +21,24 @@ def closure(n):
     return lambda: n
 
 
+def amid_encoders(n):
+    json.dumps({"session": n})
+    return NAME + NUMBERS[n % 8]
+
+
+NAME = b"a session's name, as long as an encoder of JSON, "
+NUMBERS = [b"number %d" % n for n in range(8)]
 KINDS = {
     "slots": (Session, lambda n: (Session(n),)),
     "str": (lambda n: "a session's name, %d" % n, lambda n: ("a session's name, %d" % n,)),
     "bytes": (lambda n: b"%d of a session" % n, lambda n: (b"%d of a session" % n,)),
     "dict": (lambda n: {"session": None, "name": None}, lambda n: ({"session": None, "name": None},)),
     "tuple": (lambda n: [(None, held), (held, None)], lambda n: ((1, 2), (1, 2), [1, 2])),
+    "concat": (amid_encoders, lambda n: (amid_encoders(n),)),
     "closure": (closure, lambda n: (closure(n), closure(n).__closure__[0])),
 }
-make, parts = KINDS[os.environ.get("LAB_KIND", "slots")]
+KIND = os.environ.get("LAB_KIND", "slots")
+make, parts = KINDS[KIND]
 held = []
 SIZE = sum(-(-sys.getsizeof(o) // 16) * 16 for o in parts(1 << 20))
 

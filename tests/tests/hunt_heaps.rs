@@ -181,6 +181,19 @@ fn objects_are_not_charged_to_who_makes_most_of_the_kind() {
     }
 }
 
+/// What stays is made where no probe is, and lies where what was seen lay until then: nobody is blamed.
+#[test]
+fn what_nobody_was_seen_to_make_is_not_who_was_seen() {
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(lab::folder().join("py_amid.py")).env("LAB_KIND", "concat");
+    let report = hunt_of(command, None, "python");
+    let seen = report["verdict"]["layer"].as_str().unwrap_or("none");
+    assert!(seen.starts_with("python"), "{:#}", report["verdict"]);
+    assert_eq!(report["culprits"], serde_json::json!([]), "{:#}", report["cost"]);
+    assert!(report["cost"]["too_few"].is_string(), "{:#}", report["cost"]);
+}
+
 /// Go maps memory on a stack of its runtime's: the goroutine that wanted it is on another.
 #[test]
 fn memory_of_go_is_charged_to_the_goroutine() {

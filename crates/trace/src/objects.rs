@@ -116,7 +116,8 @@ impl Objects {
             }
             let mark = Mark { block: (at, size), words, head };
             samples.saw(*address, mark);
-            if head.is_some_and(|head| !is_count(words[head])) {
+            // Whoever has the block by now need not have an object where this one began.
+            if head.is_some_and(|head| !self.has_object(pools.memory(), &words, head)) {
                 samples.died(*address);
             } else {
                 marks.push((*address, mark));
@@ -145,7 +146,8 @@ impl Objects {
         pools.memory().read_scattered(&blocks, BYTES, &mut bytes);
         for ((address, mark), bytes) in marked.into_iter().zip(bytes.chunks_exact(BYTES)) {
             let words = words_of(bytes, mark.block.1);
-            let is_others = latest.get(&mark.block.0).is_some_and(|last| *last != address);
+            let is_others = latest.get(&mark.block.0).is_some_and(|last| *last != address)
+                || mark.head.is_none() && self.is_made(pools.memory(), &words);
             // Of what is no object only its pool knows.
             let mut is_freed =
                 || mark.head.is_none() && which == Which::All && pools.fate(address) == Fate::Freed;
@@ -178,6 +180,11 @@ impl Objects {
     /// What its interpreter calls the type at an address.
     pub fn name(&self, kind: u64) -> Option<String> {
         name_of_type(self.pools.as_ref()?.memory(), kind)
+    }
+
+    /// Whether an object lies there: what was asked for as memory has ended then, and somebody unseen has it.
+    fn is_made(&mut self, memory: &Memory, words: &[u64; MARK_WORDS]) -> bool {
+        self.are_made && HEADS.into_iter().any(|head| self.has_object(memory, words, head))
     }
 
     fn has_object(&mut self, memory: &Memory, words: &[u64; MARK_WORDS], head: usize) -> bool {
