@@ -48,7 +48,10 @@ const POINTS: usize = 1024;
 impl Growth {
     /// Looks at nothing yet.
     pub fn new(roots: Vec<Process>, children: bool) -> Self {
-        let options = watch::Options { children, budget: BUDGET, ..watch::Options::default() };
+        // What stacks hold is told as it is at the end, and so must be the total.
+        let exact_end = true;
+        let options =
+            watch::Options { children, budget: BUDGET, exact_end, ..watch::Options::default() };
         Self {
             watcher: Watcher::new(roots, options),
             tracks: BTreeMap::new(),

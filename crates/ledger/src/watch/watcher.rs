@@ -21,11 +21,13 @@ pub struct Options {
     pub budget: f64,
     /// How deep a full sample looks.
     pub depth: Depth,
+    /// Whether the last look is a full sample, however fresh the one before it is.
+    pub exact_end: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { children: true, budget: 0.01, depth: Depth::FULL }
+        Self { children: true, budget: 0.01, depth: Depth::FULL, exact_end: false }
     }
 }
 
@@ -287,6 +289,7 @@ impl Watcher {
     /// then what grows, then whoever was not looked at for longest; what moved comes twice as often.
     fn sample(&mut self, due: &[Process], now: f64, full: bool) {
         let roots = &self.roots;
+        let fresh = if self.options.exact_end { 0.0 } else { FRESH };
         let mut order: Vec<(u8, f64, Process)> = Vec::new();
         for watched in due.iter().filter_map(|process| self.watched.get(process)) {
             let named = roots.contains(&watched.process);
@@ -295,7 +298,7 @@ impl Watcher {
             let turn = if watched.has_moved() { 2.0 * age } else { age };
             let rank = match watched.has_moved() {
                 _ if watched.counters_only => continue,
-                _ if full && age < FRESH => continue,
+                _ if full && age < fresh => continue,
                 _ if named && (full || !watched.was_sampled()) => 0,
                 true if full => 0,
                 _ if full => continue,

@@ -7,7 +7,6 @@ use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
-use plumb_ledger::Depth;
 use plumb_ledger::watch::{History, Line, Options, Replay, Watcher, cpu};
 use plumb_target::{Process, select};
 use tokio::process::{Child, Command};
@@ -96,7 +95,7 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
     let options = Options {
         children: !args.no_children,
         budget: (args.budget / 100.0).max(1e-4),
-        depth: Depth::FULL,
+        ..Options::default()
     };
     let mut outputs = Outputs::open(&args)?;
     let page = match args.prometheus {
