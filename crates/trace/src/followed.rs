@@ -11,7 +11,7 @@ use crate::samples::Kept;
 
 /// One way through the program mostly makes objects of one type. Of a type of which it seems to make so many
 /// times fewer, they are others' that nobody saw made: these were in the block before it was looked at.
-const RARE: f64 = 1.0;
+const RARE: f64 = 4.0;
 
 /// A block's size and its object's type: what can be taken for one another.
 pub type Class = (u64, u64);
