@@ -33,6 +33,7 @@ pub mod process;
 pub mod python;
 mod radix;
 pub mod residency;
+pub mod rollup;
 pub mod select;
 pub mod smaps;
 pub mod status;

@@ -55,7 +55,12 @@ impl Process {
 
     /// Whether it still runs: the pid is there, is not a zombie, and is the same process.
     pub fn is_alive(&self) -> bool {
-        self.stat().is_ok_and(|stat| stat.start == self.start && !matches!(stat.state, 'Z' | 'X'))
+        self.stat().is_ok_and(|stat| self.runs(&stat))
+    }
+
+    /// The same, by what was just read.
+    pub fn runs(&self, stat: &Stat) -> bool {
+        stat.start == self.start && !matches!(stat.state, 'Z' | 'X')
     }
 
     /// `/proc/PID/NAME`.
@@ -98,19 +103,6 @@ impl Process {
     /// As [`Process::read`].
     pub fn status(&self) -> Result<Status, Error> {
         Ok(Status::parse(&self.read("status")?))
-    }
-
-    /// Its share of its private memory, with pages that others hold too since a fork divided among all,
-    /// and what of that is resident, in bytes. The kernel looks at every page for it. `None` where it
-    /// does not tell.
-    pub fn private_share(&self) -> Option<[u64; 2]> {
-        let text = self.read("smaps_rollup").ok()?;
-        let bytes = |name: &[u8]| {
-            let line = text.split(|&b| b == b'\n').find_map(|l| l.strip_prefix(name))?;
-            let kib = line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?;
-            Some(crate::maps::decimal(kib)?.saturating_mul(1024))
-        };
-        Some([bytes(b"Pss_Anon:")?, bytes(b"Anonymous:")?])
     }
 
     /// Seconds that its first thread ran, and that it could have run and had to wait for a processor,

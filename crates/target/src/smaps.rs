@@ -54,20 +54,6 @@ pub fn read(process: &Process) -> Result<Vec<Entry>, Error> {
     read_each(process, &mut |_| {})
 }
 
-/// Bytes of a process's private memory that another process has the same pages of, since a fork.
-///
-/// # Errors
-/// Vanished, denied, or what the system answered.
-pub fn shared_since_fork(process: &Process) -> Result<u64, Error> {
-    let text = process.read("smaps_rollup")?;
-    let text = String::from_utf8_lossy(&text);
-    let bytes = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|l| l.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
-    };
-    Ok(bytes("Anonymous:").saturating_sub(bytes("Private_Dirty:")))
-}
-
 /// As [`read`], and calls `met` with each mapping as soon as the kernel has told its cost: what is
 /// asked of a mapping then is of the same moment, though a whole reading takes long. A mapping that
 /// was met may be met again when it has grown meanwhile; the later meeting is the one that counts.

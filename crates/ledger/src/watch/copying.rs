@@ -5,6 +5,7 @@
 //! parent looks like that. So does who frees as it takes, which shares nothing and is not asked again soon.
 
 use plumb_target::Process;
+use plumb_target::rollup::Rollup;
 
 use super::{Counter, Observation};
 
@@ -44,7 +45,8 @@ impl Copying {
     pub fn ask(&mut self, process: &Process, seen: &mut Observation, now: f64) {
         let private = seen.counters.get(&Counter::Anonymous).copied().unwrap_or(0.0);
         self.asked = Some((seen.faults, private));
-        let Some(both) = process.private_share().map(|both| both.map(|bytes| bytes as f64)) else {
+        let sums = Rollup::read(process).ok().and_then(|sums| Some([sums.share?, sums.anonymous]));
+        let Some(both) = sums.map(|both| both.map(|bytes| bytes as f64)) else {
             self.alone = Some(f64::MAX);
             return;
         };

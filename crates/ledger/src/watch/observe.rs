@@ -82,8 +82,7 @@ impl Observation {
         let rss = status.rss_anon + status.rss_file + status.rss_shmem;
         let stat = process.stat()?;
         // One that is about to end has given its memory back already.
-        let runs = stat.start == process.start_ticks() && !matches!(stat.state, 'Z' | 'X');
-        if rss == 0 || !runs {
+        if rss == 0 || !process.runs(&stat) {
             return Err(Error::Vanished { pid: process.pid() });
         }
         Ok(Self {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plumb_target::cgroups::Quotas;
-use plumb_target::{Error, Process, smaps};
+use plumb_target::rollup::Rollup;
+use plumb_target::{Error, Process};
 
 use super::copying::Copying;
 use super::held::HeldFiles;
@@ -110,7 +111,8 @@ impl Watched {
 
     /// Finds out what of its memory it has from its parent.
     pub fn ask_what_it_inherited(&mut self) {
-        self.seen.inherited = smaps::shared_since_fork(&self.process).ok().map(|b| b as f64);
+        self.seen.inherited =
+            Rollup::read(&self.process).ok().map(|sums| sums.shared_since_fork() as f64);
     }
 
     /// Reads its counters; `child`: of one whose parent is watched, too.
