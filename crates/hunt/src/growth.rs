@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plumb_ledger::watch::{self, Counter, Line, Summary, Watcher};
+use plumb_ledger::watch::{self, Counter, Line, Summary, Watcher, halves_of, whole_of};
 use plumb_target::Process;
 use serde::Serialize;
 
@@ -99,16 +99,16 @@ impl Growth {
     /// it began no higher than that, and grew as that did.
     fn grown(&self, pid: u32, layer: &str) -> u64 {
         let track = |layer: &str| self.tracks.get(&(pid, layer.to_owned())).map(Vec::as_slice);
-        let others = || alternatives(layer).iter().filter_map(|o| track(o));
+        let others = || alternatives(layer).filter_map(track);
         let Some([first, .., last] | [first @ last]) = track(layer) else { return 0 };
         let early = others().filter_map(|o| o.first()).filter(|p| p.0 < first.0).map(|p| p.1);
         let before = early.reduce(|a, b| a + b).unwrap_or(first.1).min(first.1);
         let own = last.1.saturating_sub(before);
         // Its last look may have seen the heap whole: the other half is as it was.
-        let whole = whole_of(layer).and_then(|(whole, half)| Some((track(whole)?, track(half)?)));
-        let whole = whole.and_then(|(whole, half)| {
-            let end = whole.last().filter(|p| p.0 > last.0)?.1;
-            Some(end.saturating_sub(half.last()?.1).saturating_sub(before))
+        let whole = whole_of(layer).and_then(|whole| {
+            let half = halves_of(whole)?.into_iter().find(|half| *half != layer)?;
+            let end = track(whole)?.last().filter(|p| p.0 > last.0)?.1;
+            Some(end.saturating_sub(track(half)?.last()?.1).saturating_sub(before))
         });
         let later = others().filter(|o| o.last().is_some_and(|p| p.0 > last.0));
         own.max(whole.unwrap_or(0)).max(later.map(grown).sum())
@@ -132,7 +132,7 @@ impl Growth {
             self.copied.entry(line.pid).or_insert((share, share)).1 = share;
         }
         // Of a heap that is seen now whole, now in halves, only what this look saw.
-        let unseen = |name: &str| alternatives(name).iter().any(|o| line.unnamed.contains_key(*o));
+        let unseen = |name: &str| alternatives(name).any(|other| line.unnamed.contains_key(other));
         let layers = line.layers.iter().map(|l| (&l.layer, l.resident_bytes));
         let seen = layers
             .filter(|(name, _)| line.sampled || line.counted.contains(name))
@@ -215,25 +215,8 @@ impl Growth {
 }
 
 /// The other names under which a look may see a layer.
-fn alternatives(layer: &str) -> &'static [&'static str] {
-    match layer {
-        "heap" => &["heap_in_use", "heap_retained"],
-        "heap_in_use" | "heap_retained" => &["heap"],
-        "python" => &["python_in_use", "python_free"],
-        "python_in_use" | "python_free" => &["python"],
-        _ => &[],
-    }
-}
-
-/// The layer of which a half is, and the other half.
-fn whole_of(layer: &str) -> Option<(&'static str, &'static str)> {
-    match layer {
-        "heap_in_use" => Some(("heap", "heap_retained")),
-        "heap_retained" => Some(("heap", "heap_in_use")),
-        "python_in_use" => Some(("python", "python_free")),
-        "python_free" => Some(("python", "python_in_use")),
-        _ => None,
-    }
+fn alternatives(layer: &str) -> impl Iterator<Item = &'static str> {
+    halves_of(layer).into_iter().flatten().chain(whole_of(layer))
 }
 
 fn grown(track: &[(f64, u64)]) -> u64 {

@@ -31,6 +31,7 @@ mod watcher;
 pub use history::History;
 pub use limit::{Limit, nearest as nearest_limit};
 pub use line::{JavaLine, LayerLine, Line, Summary};
+pub use nature::{halves_of, whole_of};
 pub use observe::{Counter, Observation};
 pub use pace::cpu;
 pub use replay::{Replay, ReplayError};

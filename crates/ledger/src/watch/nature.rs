@@ -35,7 +35,7 @@ pub(crate) fn counter(layer: &str) -> Option<Counter> {
 }
 
 /// The layer that stands for a pair in a look that could not split it.
-pub(crate) fn whole_of(layer: &str) -> Option<&'static str> {
+pub fn whole_of(layer: &str) -> Option<&'static str> {
     match layer {
         "heap_in_use" | "heap_retained" => Some("heap"),
         "python_in_use" | "python_free" => Some("python"),
@@ -44,7 +44,7 @@ pub(crate) fn whole_of(layer: &str) -> Option<&'static str> {
 }
 
 /// The pair that such a layer stands for.
-pub(crate) fn halves_of(layer: &str) -> Option<[&'static str; 2]> {
+pub fn halves_of(layer: &str) -> Option<[&'static str; 2]> {
     match layer {
         "heap" => Some(["heap_in_use", "heap_retained"]),
         "python" => Some(["python_in_use", "python_free"]),

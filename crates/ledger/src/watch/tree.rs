@@ -161,6 +161,17 @@ pub(super) fn line(
     Some(line)
 }
 
+fn begun(members: &[Member]) -> f64 {
+    members.iter().map(|member| member.from).fold(f64::MAX, f64::min)
+}
+
+/// Windows of doubling length, and that of all that was watched.
+fn spans(shortest: f64, all: f64) -> impl Iterator<Item = f64> {
+    let doubling = std::iter::successors(Some(shortest), |span| Some(2.0 * span));
+    let whole = (all >= shortest).then_some(all);
+    doubling.take_while(move |span| *span < all).chain(whole)
+}
+
 /// Puts it to the final lines: a leak last, else first.
 pub(super) fn beside(lines: &mut Vec<Line>, together: Option<Line>) {
     let Some(line) = together else { return };
@@ -170,14 +181,11 @@ pub(super) fn beside(lines: &mut Vec<Line>, together: Option<Line>) {
 
 /// What those gained that lived through a window, where that is a leak.
 fn spread(members: &[Member], now: f64) -> Option<(usize, Verdict)> {
-    let begun = members.iter().map(|member| member.from).fold(f64::MAX, f64::min);
     // Of many there is always one that rises just now: the end of a watch is no reason to ask less.
     let patience = patience(Nature::Held, When::Watching);
     let lives: Vec<f64> = members.iter().filter(|m| m.ended).map(Member::life).collect();
     let passes = |m: &Member| replaced(&lives, m.life());
-    let spans = std::iter::successors(Some(patience), |span| Some(2.0 * span));
-    let spans = spans.take_while(|span| *span < now - begun).chain([now - begun]);
-    let spans: Vec<f64> = spans.filter(|span| *span >= patience).collect();
+    let spans: Vec<f64> = spans(patience, now - begun(members)).collect();
     (0..LAYERS.len()).find_map(|layer| {
         spans.iter().rev().find_map(|span| {
             let since = now - span;
@@ -221,10 +229,7 @@ fn is_spread(members: &[&Member], layer: usize, since: f64, now: f64) -> bool {
 /// What those hold that come and go, where that is a leak.
 fn coming_and_going(members: &[Member], now: f64, when: When) -> Option<(usize, Verdict)> {
     let patience = patience(Nature::Collected, when);
-    let begun = members.iter().map(|member| member.from).fold(f64::MAX, f64::min);
-    let spans = std::iter::successors(Some(patience), |span| Some(2.0 * span));
-    let spans = spans.take_while(|span| *span < (now - begun).min(LONG_AGO));
-    spans.chain([now - begun]).filter(|s| (patience..=LONG_AGO).contains(s)).find_map(|span| {
+    spans(patience, now - begun(members)).filter(|span| *span <= LONG_AGO).find_map(|span| {
         let since = now - span;
         let comes_or_goes = |m: &&Member| m.to >= since && (m.ended || m.from > since);
         let those: Vec<&Member> = members.iter().filter(comes_or_goes).collect();
@@ -270,8 +275,7 @@ fn mean(points: &[Point]) -> f64 {
 
 /// The shape of the whole where nothing of it is a leak of many.
 fn no_leak(members: &[Member], now: f64, when: When) -> Verdict {
-    let begun = members.iter().map(|member| member.from).fold(f64::MAX, f64::min);
-    let sum = sum(begun.max(now - LONG_AGO), now, |time| {
+    let sum = sum(begun(members).max(now - LONG_AGO), now, |time| {
         let lives = members.iter().filter(|member| member.lives_at(time));
         lives.map(|m| m.own(0, time)).sum()
     });
