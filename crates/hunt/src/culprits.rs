@@ -136,11 +136,11 @@ pub fn biggest(mut all: Vec<Culprit>, layer: &str) -> Vec<Culprit> {
 
 /// Of the first, how many may hold most: those whose shares' errors meet the first's.
 pub fn may_be_first(culprits: &[Culprit]) -> usize {
-    let Some(first) = culprits.first() else { return 0 };
-    let range = |c: &Culprit| Some((c.share? - c.share_error?, c.share? + c.share_error?));
-    let least = range(first).map(|(least, _)| least);
-    let reaches = |c: &&Culprit| range(c).map(|(_, most)| most) >= least && least.is_some();
-    1 + culprits[1..].iter().take_while(|c| range(c).is_some() && reaches(c)).count()
+    let Some((first, others)) = culprits.split_first() else { return 0 };
+    let both = |c: &Culprit| c.share.zip(c.share_error);
+    let Some((share, error)) = both(first) else { return 1 };
+    let reaches = |c: &&Culprit| both(c).is_some_and(|(s, e)| s + e >= share - error);
+    1 + others.iter().take_while(reaches).count()
 }
 
 /// Fewer sampled allocations that stayed say too little about shares.

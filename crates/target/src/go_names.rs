@@ -41,7 +41,7 @@ pub struct GoNames<R = Part> {
 
 /// More functions than that no program has.
 const FUNCTIONS_MAX: u64 = 1 << 24;
-/// Names are cut here, in bytes.
+/// A longer name is none, in bytes.
 const NAME_MAX: usize = 4096;
 /// Sections without the table's own name are looked through for it up to this size, in bytes.
 const SCANNED_MAX: u64 = 256 << 20;
@@ -90,7 +90,7 @@ impl<R: ReadMemory> GoNames<R> {
         let old = self.names == 0;
         let record = if old { record } else { self.list.checked_add(record)? };
         let entry = if self.text.is_some() { 4 } else { 8 };
-        let name = self.u32_at(record.checked_add(entry)?)?;
+        let name = self.table.u32_at(record.checked_add(entry)?)?;
         self.name(self.names.checked_add(u64::from(name))?)
     }
 
@@ -101,8 +101,8 @@ impl<R: ReadMemory> GoNames<R> {
         let end = index == self.functions;
         match self.text {
             Some(text) => {
-                let record = if end { 0 } else { self.u32_at(at.checked_add(4)?)? };
-                Some((text.checked_add(u64::from(self.u32_at(at)?))?, u64::from(record)))
+                let record = if end { 0 } else { self.table.u32_at(at.checked_add(4)?)? };
+                Some((text.checked_add(u64::from(self.table.u32_at(at)?))?, u64::from(record)))
             }
             None => {
                 let record = if end { 0 } else { self.table.u64_at(at.checked_add(8)?)? };
@@ -112,28 +112,8 @@ impl<R: ReadMemory> GoNames<R> {
     }
 
     fn name(&self, at: u64) -> Option<String> {
-        const PIECE: usize = 128;
-        let mut name = Vec::new();
-        while name.len() < NAME_MAX {
-            let mut piece = [0; PIECE];
-            let got = self.table.read_at(at.checked_add(name.len() as u64)?, &mut piece);
-            let piece = &piece[..got];
-            if let Some(end) = piece.iter().position(|b| *b == 0) {
-                name.extend_from_slice(&piece[..end]);
-                break;
-            }
-            if piece.is_empty() {
-                return None;
-            }
-            name.extend_from_slice(piece);
-        }
-        (!name.is_empty()).then(|| String::from_utf8_lossy(&name).into_owned())
-    }
-
-    fn u32_at(&self, at: u64) -> Option<u32> {
-        let mut bytes = [0; 4];
-        self.table.read_exact(at, &mut bytes)?;
-        Some(u32::from_le_bytes(bytes))
+        let name = self.table.c_string_at(at, NAME_MAX).filter(|name| !name.is_empty())?;
+        Some(String::from_utf8_lossy(&name).into_owned())
     }
 }
 

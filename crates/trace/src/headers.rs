@@ -29,8 +29,7 @@ impl Headers {
     fn add(&mut self, places: &[u64], memory: &impl ReadMemory) -> Vec<(u64, u64)> {
         let mut bytes = vec![0; places.len() * WORD as usize];
         memory.read_scattered(places, WORD as usize, &mut bytes);
-        let words = bytes.chunks_exact(WORD as usize);
-        let words = words.map(|b| u64::from_le_bytes(*b.first_chunk().unwrap_or(&[0; 8])));
+        let words = plumb_target::memory::words(&bytes);
         let found: Vec<(u64, u64)> = places.iter().copied().zip(words).collect();
         self.0.extend(found.iter().copied());
         found

@@ -16,6 +16,7 @@ pub const MARK_WORDS: usize = 8;
 
 /// A string's or a number's hash, kept once it was asked for.
 const HASH: usize = 3;
+
 impl Mark {
     /// Whether what lies there `now` may be the same. What took an object's place is mostly of another type.
     /// Numbers and strings never change what they hold; they keep a hash once asked for it.

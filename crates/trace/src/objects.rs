@@ -107,7 +107,7 @@ impl Objects {
             let head = if is_object {
                 Some(((address - at) / 8) as usize)
             } else {
-                HEADS.into_iter().find(|head| self.has_object(pools.memory(), &words, *head))
+                self.head(pools.memory(), &words)
             };
             // Somebody unseen was given the memory already, and made an object of it.
             if self.are_made && !is_object && head.is_some() {
@@ -147,7 +147,8 @@ impl Objects {
         for ((address, mark), bytes) in marked.into_iter().zip(bytes.chunks_exact(BYTES)) {
             let words = words_of(bytes, mark.block.1);
             let is_others = latest.get(&mark.block.0).is_some_and(|last| *last != address)
-                || mark.head.is_none() && self.is_made(pools.memory(), &words);
+                // What was asked for as memory has ended where somebody unseen made an object of it.
+                || self.are_made && mark.head.is_none() && self.head(pools.memory(), &words).is_some();
             // Of what is no object only its pool knows.
             let mut is_freed =
                 || mark.head.is_none() && which == Which::All && pools.fate(address) == Fate::Freed;
@@ -182,9 +183,9 @@ impl Objects {
         name_of_type(self.pools.as_ref()?.memory(), kind)
     }
 
-    /// Whether an object lies there: what was asked for as memory has ended then, and somebody unseen has it.
-    fn is_made(&mut self, memory: &Memory, words: &[u64; MARK_WORDS]) -> bool {
-        self.are_made && HEADS.into_iter().any(|head| self.has_object(memory, words, head))
+    /// Where in a block an object begins, if one does.
+    fn head(&mut self, memory: &Memory, words: &[u64; MARK_WORDS]) -> Option<usize> {
+        HEADS.into_iter().find(|head| self.has_object(memory, words, *head))
     }
 
     fn has_object(&mut self, memory: &Memory, words: &[u64; MARK_WORDS], head: usize) -> bool {

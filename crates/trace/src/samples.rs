@@ -221,7 +221,13 @@ impl Samples {
     /// at the end its memory may hold something else that stays.
     pub fn look(&mut self, fate: &mut dyn FnMut(u64, &mut Sample) -> Fate) {
         let dead = &mut self.dead;
-        self.tracked.retain(|address, sample| stays(fate(*address, sample), sample, dead));
+        self.tracked.retain(|address, sample| {
+            let is_freed = fate(*address, sample) == Fate::Freed;
+            if is_freed {
+                dead.entry(sample.stack).or_default().found += 1;
+            }
+            !is_freed
+        });
     }
 
     fn drop_oldest(&mut self) {
@@ -278,14 +284,6 @@ impl Samples {
             .map(|(stack, (k, freed))| (stack, Kept { survival: survival(stack, &k, freed), ..k }))
             .collect()
     }
-}
-
-/// Whether one stays that a look found so; what is free is counted among its stack's dead.
-fn stays(fate: Fate, sample: &Sample, dead: &mut HashMap<StackId, Dead>) -> bool {
-    if fate == Fate::Freed {
-        dead.entry(sample.stack).or_default().found += 1;
-    }
-    fate != Fate::Freed
 }
 
 #[cfg(test)]

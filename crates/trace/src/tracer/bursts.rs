@@ -174,11 +174,7 @@ impl Tracer {
         let mut quiet = 0;
         while quiet < QUIET && begun.elapsed() < LEAVING {
             let before = self.burst_samples();
-            std::thread::sleep(BURST / MARKINGS);
-            self.pump(Duration::ZERO);
-            if let Some(bursts) = &mut self.bursts {
-                bursts.mark(Some(BURST));
-            }
+            self.mark_soon(Some(BURST));
             quiet = if self.burst_samples() == before { quiet + 1 } else { 0 };
         }
     }
@@ -187,11 +183,15 @@ impl Tracer {
     fn mark_meanwhile(&mut self) {
         let begun = Instant::now();
         while begun.elapsed() < BURST {
-            std::thread::sleep(BURST / MARKINGS);
-            self.pump(Duration::ZERO);
-            if let Some(bursts) = &mut self.bursts {
-                bursts.mark(None);
-            }
+            self.mark_soon(None);
+        }
+    }
+
+    fn mark_soon(&mut self, age: Option<Duration>) {
+        std::thread::sleep(BURST / MARKINGS);
+        self.pump(Duration::ZERO);
+        if let Some(bursts) = &mut self.bursts {
+            bursts.mark(age);
         }
     }
 
