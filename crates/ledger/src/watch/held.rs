@@ -1,5 +1,5 @@
-//! Files in memory that a process holds by descriptor, and what waits in its sockets, counted between full samples: they move none of
-//! its counters.
+//! Files in memory that a process holds by descriptor, and what waits in its sockets, counted between full
+//! samples: they move none of its counters.
 
 use plumb_target::Process;
 

@@ -104,6 +104,7 @@ impl Replay {
             lines.push(line);
         }
         Line::worst_last(&mut lines);
+        let members: Vec<&Member> = members.iter().collect();
         tree::beside(&mut lines, tree::line(&members, || None, When::Ending));
         Ok(lines)
     }

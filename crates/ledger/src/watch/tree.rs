@@ -37,7 +37,7 @@ const LONG_AGO: f64 = 600.0;
 const MOST_ENDED: usize = 2048;
 
 /// What is known of one process.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Member {
     /// When it was first and last looked at.
     pub from: f64,
@@ -131,7 +131,7 @@ pub(super) fn forget(ended: &mut Vec<Member>, now: f64) {
 
 /// The line of all of them; `None` of fewer than two.
 pub(super) fn line(
-    members: &[Member],
+    members: &[&Member],
     limit: impl FnOnce() -> Option<Limit>,
     when: When,
 ) -> Option<Line> {
@@ -161,7 +161,7 @@ pub(super) fn line(
     Some(line)
 }
 
-fn begun(members: &[Member]) -> f64 {
+fn begun(members: &[&Member]) -> f64 {
     members.iter().map(|member| member.from).fold(f64::MAX, f64::min)
 }
 
@@ -180,10 +180,10 @@ pub(super) fn beside(lines: &mut Vec<Line>, together: Option<Line>) {
 }
 
 /// What those gained that lived through a window, where that is a leak.
-fn spread(members: &[Member], now: f64) -> Option<(usize, Verdict)> {
+fn spread(members: &[&Member], now: f64) -> Option<(usize, Verdict)> {
     // Of many there is always one that rises just now: the end of a watch is no reason to ask less.
     let patience = patience(Nature::Held, When::Watching);
-    let lives: Vec<f64> = members.iter().filter(|m| m.ended).map(Member::life).collect();
+    let lives: Vec<f64> = members.iter().filter(|m| m.ended).map(|m| m.life()).collect();
     let passes = |m: &Member| replaced(&lives, m.life());
     let spans: Vec<f64> = spans(patience, now - begun(members)).collect();
     (0..LAYERS.len()).find_map(|layer| {
@@ -193,7 +193,7 @@ fn spread(members: &[Member], now: f64) -> Option<(usize, Verdict)> {
             let seen = |m: &Member| m.held[layer].points().first().map_or(f64::MAX, |p| p.time_s);
             let through =
                 |m: &&Member| m.open && !m.ended && !passes(m) && seen(m) <= since + LATER * span;
-            let through: Vec<&Member> = members.iter().filter(through).collect();
+            let through: Vec<&Member> = members.iter().copied().filter(through).collect();
             let sum =
                 sum(since, now, |time| through.iter().map(|m| at(&m.held[layer], time)).sum());
             let verdict = judge(&sum, Nature::Held, When::Watching);
@@ -227,12 +227,12 @@ fn is_spread(members: &[&Member], layer: usize, since: f64, now: f64) -> bool {
 }
 
 /// What those hold that come and go, where that is a leak.
-fn coming_and_going(members: &[Member], now: f64, when: When) -> Option<(usize, Verdict)> {
+fn coming_and_going(members: &[&Member], now: f64, when: When) -> Option<(usize, Verdict)> {
     let patience = patience(Nature::Collected, when);
     spans(patience, now - begun(members)).filter(|span| *span <= LONG_AGO).find_map(|span| {
         let since = now - span;
         let comes_or_goes = |m: &&Member| m.to >= since && (m.ended || m.from > since);
-        let those: Vec<&Member> = members.iter().filter(comes_or_goes).collect();
+        let those: Vec<&Member> = members.iter().copied().filter(comes_or_goes).collect();
         let ended = those.iter().filter(|member| member.ended).count();
         let number = sum(since, now, |time| {
             those.iter().filter(|member| member.lives_at(time)).count() as f64
@@ -274,7 +274,7 @@ fn mean(points: &[Point]) -> f64 {
 }
 
 /// The shape of the whole where nothing of it is a leak of many.
-fn no_leak(members: &[Member], now: f64, when: When) -> Verdict {
+fn no_leak(members: &[&Member], now: f64, when: When) -> Verdict {
     let sum = sum(begun(members).max(now - LONG_AGO), now, |time| {
         let lives = members.iter().filter(|member| member.lives_at(time));
         lives.map(|m| m.own(0, time)).sum()

@@ -140,7 +140,8 @@ impl Watcher {
             let said = w.said.as_ref().map(|line| &line.verdict);
             Member::new(&w.history, said, w.gone)
         });
-        let members: Vec<Member> = self.past.iter().cloned().chain(living).collect();
+        let living: Vec<Member> = living.collect();
+        let members: Vec<&Member> = self.past.iter().chain(&living).collect();
         let limit = || self.roots.first().and_then(nearest_limit);
         let line = tree::line(&members, limit, when);
         let called =
