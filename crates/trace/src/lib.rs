@@ -16,8 +16,7 @@
 //! `programs` loads what runs there, and [`samples`] keeps what was seen. Where a program tells of its
 //! allocations by itself, [`usdt`] says how, and where its allocator writes profiles, [`dumps`] reads
 //! them; Python's objects are followed by `objects`, from look to look, and what of them was kept
-//! [`followed`] reckons. [`tracer`] is all of it, for one process
-//! tree.
+//! [`followed`] reckons. [`tracer`] is all of it, for one process tree.
 
 pub mod account;
 pub mod allocators;

@@ -83,7 +83,8 @@ pub struct Modules {
     vdso: Option<ModuleId>,
 }
 
-/// Files are held open, with their debug files; a target that maps thousands of them must not use up our descriptors.
+/// Files are held open, with their debug files; a target that maps thousands of them must not use up our
+/// descriptors.
 const FILES_MAX: usize = 384;
 
 impl Modules {

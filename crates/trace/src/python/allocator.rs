@@ -10,11 +10,10 @@ use plumb_target::python::interpreter;
 use plumb_target::{Image, Memory, Process, ReadMemory, images, maps};
 
 use super::constructors;
+use super::search::search;
 use crate::Error;
 use crate::allocators::{Allocators, Ask, Free, Give, Point, checked, refusal};
 
-/// What is read of a segment at once, in bytes.
-const PIECE: usize = 1 << 20;
 /// A larger segment is not the interpreter's.
 const DATA_MAX: u64 = 64 << 20;
 /// How far apart two tables begin at most, in words: each has five, and may be aligned, or behind a mark.
@@ -67,20 +66,8 @@ pub fn find(process: &Process) -> Result<Allocators, Error> {
 fn table(image: &Image, memory: &impl ReadMemory) -> Option<Table> {
     let text: Vec<_> = image.segments().filter(|s| s.execute).map(|s| s.range).collect();
     let is_code = &|at: u64| text.iter().any(|range| range.contains(&at));
-    let mut bytes = vec![0; PIECE];
-    let data = image.segments().filter(|s| s.write && s.range.end - s.range.start <= DATA_MAX);
-    for range in data.map(|s| s.range) {
-        // Two tables that lie across the end of a piece are read with the next.
-        for at in (range.start.next_multiple_of(8)..range.end).step_by(PIECE - 256) {
-            let length = (range.end - at).min(PIECE as u64) as usize;
-            let got = memory.read_at(at, &mut bytes[..length]);
-            let found = pair(&plumb_target::memory::words(&bytes[..got]), is_code);
-            if found.is_some() {
-                return found;
-            }
-        }
-    }
-    None
+    let mut data = image.segments().filter(|s| s.write && s.range.end - s.range.start <= DATA_MAX);
+    data.find_map(|segment| search(memory, segment.range, |words, _| pair(words, is_code)))
 }
 
 /// The functions of which two tables stand next to each other.

@@ -9,6 +9,8 @@
 use plumb_target::python::interpreter;
 use plumb_target::{Memory, Process, ReadMemory, images, maps};
 
+use super::search::search;
+
 /// What the collector is set to, and what waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Collector {
@@ -25,7 +27,6 @@ const GENERATIONS: usize = 3;
 const TO_POINTER: usize = GENERATION * GENERATIONS;
 /// `enabled` and `debug` come before, in this word from the first generation on.
 const BEFORE: usize = 2;
-const PIECE: usize = 1 << 20;
 /// A larger segment is not the interpreter's, and its state is made early.
 const SEARCHED_MAX: u64 = 8 << 20;
 
@@ -46,20 +47,10 @@ pub fn read(process: &Process) -> Option<Collector> {
         return None;
     }
     let heap = maps.iter().find(|map| map.name == "[heap]").map(|map| map.start..map.end);
-    for range in data.into_iter().chain(heap) {
+    data.into_iter().chain(heap).find_map(|range| {
         let end = range.end.min(range.start.saturating_add(SEARCHED_MAX));
-        let mut bytes = vec![0; PIECE];
-        // What lies across the end of a piece is read with the next.
-        for at in (range.start.next_multiple_of(8)..end).step_by(PIECE - 256) {
-            let length = (end - at).min(PIECE as u64) as usize;
-            let got = memory.read_at(at, &mut bytes[..length]);
-            let words = plumb_target::memory::words(&bytes[..got]);
-            if let Some(found) = find(&memory, &words, at) {
-                return Some(found);
-            }
-        }
-    }
-    None
+        search(&memory, range.start..end, |words, at| find(&memory, words, at))
+    })
 }
 
 fn find(memory: &impl ReadMemory, words: &[u64], start: u64) -> Option<Collector> {

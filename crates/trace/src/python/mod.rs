@@ -13,6 +13,7 @@ mod constructors;
 pub mod layout;
 pub mod lines;
 pub mod merge;
+mod search;
 
 /// One frame of Python source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
