@@ -12,7 +12,7 @@ use plumb_target::{Memory, Process, ReadMemory};
 use crate::digest::{self, Common};
 use crate::events;
 use crate::marks::{MARK_WORDS, Mark, is_count};
-use crate::pools::Pools;
+use crate::pools::{FreeBlocks, Pools};
 use crate::python::census::name_of_type;
 use crate::samples::{Fate, Sample, Samples};
 
@@ -135,7 +135,8 @@ impl Objects {
     /// Looks which of those that were seen are still there.
     pub fn look(&mut self, samples: &mut Samples, which: Which) {
         self.prepare();
-        let Some(mut pools) = self.pools.take() else { return };
+        let Some(pools) = self.pools.take() else { return };
+        let mut free = FreeBlocks::default();
         let marked = match which {
             Which::Last => samples.glanced(OLDER),
             Which::All => samples.marked(),
@@ -150,9 +151,11 @@ impl Objects {
                 // What was asked for as memory has ended where somebody unseen made an object of it.
                 || self.are_made && mark.head.is_none() && self.head(pools.memory(), &words).is_some();
             // Of what is no object only its pool knows.
-            let mut is_freed =
-                || mark.head.is_none() && which == Which::All && pools.fate(address) == Fate::Freed;
-            if !mark.may_be(&words) || is_others || is_freed() {
+            let is_asked = mark.head.is_none() && which == Which::All;
+            if !mark.may_be(&words)
+                || is_others
+                || is_asked && pools.fate(address, &mut free) == Fate::Freed
+            {
                 samples.died(address);
             } else {
                 samples.saw(address, Mark { words, ..mark });

@@ -11,26 +11,30 @@ use crate::samples::Fate;
 /// blocks of another size now.
 const HEAD_MAX: u64 = 32;
 
-/// What of a pool's blocks is free, each read once.
+/// Where a process's pools are.
 #[derive(Debug)]
 pub struct Pools {
     memory: Memory,
     arenas: Vec<Arena>,
-    known: HashMap<u64, Option<(Pool, Free)>>,
 }
+
+/// What of pools' blocks is free, each read once: for one look, since a block that is free now is given
+/// again soon.
+#[derive(Debug, Default)]
+pub struct FreeBlocks(HashMap<u64, Option<(Pool, Free)>>);
 
 impl Pools {
     /// Looks where a process's arenas are. `None` where it runs no CPython that can be read.
     pub fn of(process: &Process) -> Option<Self> {
         let (memory, mut arenas) = arenas(process)?;
         arenas.sort_by_key(|arena| arena.range.start);
-        Some(Self { memory, arenas, known: HashMap::new() })
+        Some(Self { memory, arenas })
     }
 
     /// What became of a block, or of an object in it. One that lies in no arena was malloc's, which is
     /// accounted for by itself.
-    pub fn fate(&mut self, address: u64) -> Fate {
-        let Some((at, pool)) = self.pool(address) else { return Fate::Mapped };
+    pub fn fate(&self, address: u64, free: &mut FreeBlocks) -> Fate {
+        let Some((at, pool)) = self.pool(address, free) else { return Fate::Mapped };
         let in_use = pool.as_ref().is_some_and(|(pool, free)| {
             let block = block(pool, at, address).filter(|b| address - b <= HEAD_MAX);
             block.is_some_and(|block| {
@@ -63,15 +67,18 @@ impl Pools {
         &self.memory
     }
 
-    fn pool(&mut self, address: u64) -> Option<(u64, &Option<(Pool, Free)>)> {
+    fn pool<'a>(
+        &self,
+        address: u64,
+        free: &'a mut FreeBlocks,
+    ) -> Option<(u64, &'a Option<(Pool, Free)>)> {
         let at = self.arenas.partition_point(|arena| arena.range.end <= address);
         let arena = self.arenas.get(at).filter(|arena| arena.range.contains(&address))?;
         let at = address & !(arena.pool_size - 1);
-        let memory = &self.memory;
-        let pool = self.known.entry(at).or_insert_with(|| {
-            let pool = pool_at(memory, arena, at)?;
+        let pool = free.0.entry(at).or_insert_with(|| {
+            let pool = pool_at(&self.memory, arena, at)?;
             let mut bytes = vec![0; arena.pool_size as usize];
-            let got = memory.read_at(at, &mut bytes);
+            let got = self.memory.read_at(at, &mut bytes);
             let free = free_blocks(&pool, at, &bytes[..got]);
             Some((pool, free))
         });
