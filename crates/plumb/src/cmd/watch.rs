@@ -124,13 +124,12 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
             status = wait(&mut child) => { ended = Some(status?); break }
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
             _ = ticks.tick() => {
-                let lines = match watcher.look() {
+                let mut lines = match watcher.look() {
                     Ok(lines) => lines,
                     // A command may end before it was ever seen.
                     Err(_) if child.is_some() => Vec::new(),
                     Err(error) => return Err(error.into()),
                 };
-                let mut lines = lines;
                 lines.extend(watcher.together(false));
                 let begun = cpu();
                 outputs.write(&lines)?;
