@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
-use plumb_target::image;
+use plumb_target::{image, printable};
 
 use crate::report::{Hooks, Interposed, Patched, PreloadSource, Tracer, TracerKind};
 
@@ -120,9 +120,4 @@ fn traced(tracer: &Tracer) -> String {
         TracerKind::UprobesBefore => "uprobes were hit here before; none is left".to_owned(),
         TracerKind::Seccomp => "a seccomp filter stands before its system calls".to_owned(),
     }
-}
-
-/// Names are the target's: no control character of theirs reaches a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use plumb_ledger::table::bytes;
+use plumb_target::printable;
 use plumb_trace::{Frame, FrameKind};
 
 use crate::culprits::STARVED;
@@ -235,11 +236,6 @@ pub fn frame(f: &Frame) -> String {
         FrameKind::Python => printable(&format!("{name}  {place}  (Python)")),
         FrameKind::Native => printable(&format!("{name}  {place}  [{module}]")),
     }
-}
-
-/// Names are the target's: no control character of theirs reaches a terminal.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// One line for each owner: an allocator stands before thirty functions.

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use plumb_target::printable;
+
 use crate::Together;
 use crate::cgroup::Group;
 use crate::sample::{LayerRow, Sample};
@@ -104,11 +106,6 @@ impl fmt::Display for Group {
     }
 }
 
-/// Names come from the target: control characters must not reach the terminal.
-fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
 fn shorten(name: &str) -> String {
     const LONGEST: usize = 48;
     let clean = printable(name);
@@ -148,7 +145,7 @@ mod tests {
     #[test]
     fn bytes_have_units_and_names_no_control_characters() {
         assert_eq!([0, 1023, 1536, 5 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
-        assert_eq!(shorten("a\x1b[31mb\n"), "a?[31mb?");
+        assert_eq!(shorten("a\x1b[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
         assert_eq!(shorten(&"x".repeat(90)).chars().count(), 48);
     }
 
@@ -162,7 +159,7 @@ mod tests {
         sample.beyond_rss[0].bytes = Some(1);
         sample.beyond_rss[0].items = vec![item];
         let text = sample.to_string();
-        assert_eq!(text.matches("a?[31m?b").count(), 2, "{text}");
+        assert_eq!(text.matches("a\u{fffd}[31m\u{fffd}b").count(), 2, "{text}");
         assert!(!text.contains('\x1b'));
     }
 }

@@ -29,6 +29,7 @@ pub mod mimalloc;
 pub mod mounts;
 pub mod musl;
 pub mod pagemap;
+mod printable;
 pub mod process;
 pub mod python;
 mod radix;
@@ -48,6 +49,7 @@ pub use image::{Image, images};
 pub use maps::{Map, Permissions};
 pub use memory::{Memory, ReadMemory};
 pub use pagemap::Pagemap;
+pub use printable::printable;
 pub use process::Process;
 pub use residency::Residency;
 

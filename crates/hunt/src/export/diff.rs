@@ -21,7 +21,7 @@ pub fn diff(a: &Value, b: &Value) -> String {
     rows.sort_by(|x, y| (y.1 - y.0).abs().total_cmp(&(x.1 - x.0).abs()));
     let mut out = format!("{:>14} {:>14} {:>14}  stack\n", "before B/s", "after B/s", "change");
     for (x, y, key) in rows {
-        let names: Vec<String> = key.iter().take(6).map(|n| crate::show::printable(n)).collect();
+        let names: Vec<String> = key.iter().take(6).map(|n| plumb_target::printable(n)).collect();
         out.push_str(&format!("{x:>14.0} {y:>14.0} {:>+14.0}  {}\n", y - x, names.join(" < ")));
     }
     out
