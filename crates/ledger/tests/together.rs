@@ -88,6 +88,33 @@ fn a_leak_of_one_among_many_is_that_ones() {
     assert_ne!(line.verdict.leak, Some(true), "{line:?}");
 }
 
+#[test]
+fn ever_more_processes_of_which_none_ends_are_a_leak_of_processes() {
+    let leaking: Vec<Process> =
+        (0..220).map(|n| process(f64::from(n), 999.0, |_| [1.0, 0.0])).collect();
+    let (line, each) = watched(200, &leaking);
+    assert_eq!(line.verdict.leak, Some(true), "{line:?}");
+    assert!((line.verdict.bytes_per_s.expect("a rate") / MB - 1.0).abs() < 0.05, "{line:?}");
+    assert!(line.verdict.why.contains("ever more processes"), "{line:?}");
+    assert!(each.iter().all(|line| line.verdict.leak != Some(true)));
+    let early = of_all(100, &leaking);
+    assert!(early.verdict.leak.is_none() && early.verdict.why.contains("longer"), "{early:?}");
+    // A pool that grows to its size, connections that come ever more slowly, and a fleet that fills.
+    let connections = |n: f64| -60.0 * (1.0 - n / 60.0).ln();
+    for pool in [
+        (0..60).map(|n| process(2.5 * f64::from(n), 999.0, |_| [4.0, 0.0])).collect::<Vec<_>>(),
+        (0..60).map(|n| process(connections(f64::from(n)), 999.0, |_| [4.0, 0.0])).collect(),
+        (0..8)
+            .map(|n| process(30.0 * f64::from(n), 999.0, |age| [(2.0 * age).min(60.0), 0.0]))
+            .collect(),
+    ] {
+        for seconds in [60, 120, 145, 200, 300] {
+            let line = of_all(seconds, &pool);
+            assert_ne!(line.verdict.leak, Some(true), "{seconds} s: {line:?}");
+        }
+    }
+}
+
 /// One a second, each of which lives ten.
 fn turnover(holds: impl Fn(u32, f64) -> f64 + Clone + 'static) -> Vec<Process> {
     let one = |number: u32| {

@@ -80,6 +80,10 @@ impl History {
 
     /// Adds what one look saw, `time_s` seconds after the watch began.
     pub fn observe(&mut self, time_s: f64, seen: &Observation) {
+        // The final line of one that ended before is in a record a second time.
+        if self.rss.points().last().is_some_and(|last| time_s <= last.time_s) {
+            return;
+        }
         let point = |bytes| Point { time_s, bytes };
         self.rss.push(point(seen.rss));
         self.waits.push(time_s, seen.scheduled_s, seen.throttled_s);

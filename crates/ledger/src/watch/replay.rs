@@ -93,14 +93,14 @@ impl Replay {
         let (past, kept): (Vec<&History>, Vec<&History>) =
             replay.histories.values().partition(|history| is_past(history));
         let mut members: Vec<Member> =
-            past.iter().map(|history| Member::new(history, None, true)).collect();
+            past.iter().filter_map(|history| Member::new(history, None, true)).collect();
         tree::forget(&mut members, replay.latest);
         let lives: Vec<f64> = members.iter().map(Member::life).collect();
         let leaked = past.iter().filter(|history| history.leaks());
         let mut lines: Vec<Line> = leaked.map(|history| history.line(|| None, true)).collect();
         for history in kept {
             let line = history.last_line(|| None, &lives);
-            members.push(Member::new(history, Some(&line.verdict), ended(history)));
+            members.extend(Member::new(history, Some(&line.verdict), ended(history)));
             lines.push(line);
         }
         Line::worst_last(&mut lines);

@@ -28,6 +28,11 @@ const KNOWN: f64 = 0.1;
 /// All that come and go must have been replaced so often, and be so many.
 const REPLACED: f64 = 2.0;
 const ENDED: usize = 8;
+/// For so many seconds ever more of them must have come: a pool of workers or of connections fills likewise,
+/// until it is full. So many at least, of which no more than this share ended.
+const CAME: f64 = 150.0;
+const ENOUGH_CAME: usize = 24;
+const FEW_ENDED: f64 = 0.1;
 /// So many children that lived as long, or half as long, say how such children end.
 const ENOUGH_LIVES: usize = 3;
 /// So many as a share of those before are fewer.
@@ -54,7 +59,9 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub fn new(history: &History, own: Option<&Summary>, ended: bool) -> Self {
+    /// `None` of one that was found and was gone before it was looked at.
+    pub fn new(history: &History, own: Option<&Summary>, ended: bool) -> Option<Self> {
+        let from = history.rss.points().first()?.time_s;
         // Who just rises, of those that rise and fall, must not be chosen from them.
         let explained = |own: &Summary| match own.leak {
             Some(leaks) => leaks || matches!(own.kind, Kind::Growing | Kind::WarmingUp),
@@ -67,8 +74,8 @@ impl Member {
         let anonymous = history.counters.get(&Counter::Anonymous).cloned().unwrap_or_default();
         let lowest = anonymous.points().iter().map(|p| p.bytes).fold(f64::MAX, f64::min);
         let inherited = history.inherited.unwrap_or(0.0);
-        Self {
-            from: history.rss.points().first().map_or(0.0, |p| p.time_s),
+        Some(Self {
+            from,
             to: history.time(),
             ended,
             open: !history.collected && !own.is_some_and(explained),
@@ -77,7 +84,7 @@ impl Member {
             // What has become another program has nothing of its parent's any more.
             inherited: if lowest < inherited / 2.0 { 0.0 } else { inherited },
             rss: history.rss.points().last().map_or(0, |p| p.bytes.max(0.0) as u64),
-        }
+        })
     }
 
     /// For how long it was seen.
@@ -122,9 +129,10 @@ fn at(series: &Series, time: f64) -> f64 {
     points.get(after.saturating_sub(1)).map_or(0.0, |p| p.bytes)
 }
 
-/// Forgets those that matter no more.
+/// Forgets those that matter no more, by the last look.
 pub(super) fn forget(ended: &mut Vec<Member>, now: f64) {
     ended.retain(|member| member.to >= now - LONG_AGO);
+    ended.sort_by(|a, b| a.to.total_cmp(&b.to));
     let most = ended.len().saturating_sub(MOST_ENDED);
     ended.drain(..most);
 }
@@ -143,6 +151,7 @@ pub(super) fn line(
     }
     let (layer, verdict) = spread(members, now)
         .or_else(|| coming_and_going(members, now, when))
+        .or_else(|| ever_more(members, now, when))
         .unwrap_or_else(|| (0, no_leak(members, now, when)));
     let mut line = History::new(0).line(|| None, when == When::Ending);
     line.time_s = now;
@@ -258,6 +267,35 @@ fn coming_and_going(members: &[&Member], now: f64, when: When) -> Option<(usize,
     })
 }
 
+/// What those hold that came and did not end, where they are ever more and that is a leak: of processes.
+fn ever_more(members: &[&Member], now: f64, when: When) -> Option<(usize, Verdict)> {
+    spans(CAME, now - begun(members)).find_map(|span| {
+        let since = now - span;
+        let came: Vec<&Member> =
+            members.iter().copied().filter(|m| m.from > since + LATER * span).collect();
+        let ended = members.iter().filter(|m| m.ended && m.to >= since).count();
+        if came.len() < ENOUGH_CAME || ended as f64 > FEW_ENDED * came.len() as f64 {
+            return None;
+        }
+        let held = |time: f64| came.iter().filter(move |member| member.lives_at(time));
+        let all = sum(since, now, |time| held(time).map(|m| m.own(0, time)).sum());
+        let verdict = judge(&all, Nature::Held, when);
+        // As many must come late as early, in all that was watched: who were there first grow for themselves,
+        // and connections that come ever more slowly are no leak.
+        let usual = all.points().last()?.bytes / came.len() as f64;
+        let number = sum(begun(members), now, |time| {
+            usual * members.iter().filter(|member| member.lives_at(time)).count() as f64
+        });
+        let more = judge(&number, Nature::Held, When::Watching);
+        let whose =
+            format!("ever more processes ({} came in {span:.0} s, {ended} ended)", came.len());
+        let leaks = verdict.leak == Some(true)
+            && more.leak == Some(true)
+            && more.window_s >= (1.0 - LATER) * span;
+        leaks.then(|| (0, tell(verdict, &whose)))
+    })
+}
+
 /// Whether so many lived as long as this one, or half as long, and ended.
 pub(super) fn replaced(lives: &[f64], life: f64) -> bool {
     lives.iter().filter(|other| **other >= life / 2.0).count() >= ENOUGH_LIVES
@@ -282,7 +320,12 @@ fn no_leak(members: &[&Member], now: f64, when: When) -> Verdict {
     let verdict = judge(&sum, Nature::Held, when);
     let (leak, why) = match verdict.leak {
         Some(true) => {
-            (None, "it grows by single processes, or by ever more of them: see each".into())
+            let more = (CAME - sum.span()).max(LATER * CAME);
+            let why = format!(
+                "it grows by single processes: see each; or by ever more of them, as a pool does until it \
+                 is full: watch {more:.0} s longer to know"
+            );
+            (None, why)
         }
         None if sum.span() >= SHORTEST => (None, verdict.why),
         leak => (leak, verdict.why),

@@ -117,6 +117,9 @@ impl Watcher {
     /// As [`Watcher::look`].
     pub fn finish(&mut self) -> Result<Vec<Line>, Error> {
         self.look_at_all(true)?;
+        self.forget();
+        let now = self.last_look();
+        tree::forget(&mut self.past, now);
         let lives: Vec<f64> = self.past.iter().map(Member::life).collect();
         let last = self.watched.values_mut().map(|w| {
             w.said.insert(w.history.last_line(|| nearest_limit(&w.process), &lives)).clone()
@@ -135,8 +138,9 @@ impl Watcher {
         }
         let begun = cpu();
         let when = if last { When::Ending } else { When::Watching };
-        tree::forget(&mut self.past, now);
-        let living = self.watched.values().map(|w| {
+        let latest = self.last_look();
+        tree::forget(&mut self.past, latest);
+        let living = self.watched.values().filter_map(|w| {
             let said = w.said.as_ref().map(|line| &line.verdict);
             Member::new(&w.history, said, w.gone)
         });
@@ -151,6 +155,11 @@ impl Watcher {
         self.judged = now;
         self.purse.pay(cpu() - begun);
         self.together.clone().filter(|_| news)
+    }
+
+    /// When anything was looked at last.
+    fn last_look(&self) -> f64 {
+        self.watched.values().map(|w| w.looked).fold(0.0, f64::max)
     }
 
     /// Puts what all processes hold together beside the final lines.
@@ -194,7 +203,7 @@ impl Watcher {
         self.watched.retain(|process, w| {
             let keep = !w.gone || roots.contains(process);
             if !keep {
-                past.push(Member::new(&w.history, None, true));
+                past.extend(Member::new(&w.history, None, true));
                 if w.history.leaks() {
                     ended.push(w.history.line(|| None, true));
                 }
