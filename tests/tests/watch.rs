@@ -358,6 +358,42 @@ fn the_last_line_is_the_final_verdict_also_when_the_target_ends_first_or_a_perso
 }
 
 #[test]
+fn who_answers_to_a_pattern_later_joins_and_who_ends_is_said_to_have_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (program, record) = (path(&format!("join{}", std::process::id())), path("record"));
+    std::fs::copy(plumb_tests::lab::build().join("mmap_anonymous"), &program).expect("copied");
+    let start = || Growing::start(&program, &[("LAB_RATE", "4000000")]);
+    let first = start();
+    let pattern = program.rsplit('/').next().expect("a name");
+    let mut watch = command(&["--json", "--for", "30s", "--budget", "20", "--record", &record]);
+    watch.arg(pattern).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let watch = watch.spawn().expect("it runs");
+    std::thread::sleep(Duration::from_secs(2));
+    let old = first.pid();
+    drop(first);
+    // Nobody answers to it for a while, as in a restart.
+    std::thread::sleep(Duration::from_secs(1));
+    let second = start();
+    let watched = Watched::of(&watch.wait_with_output().expect("it ends"));
+    assert_eq!(watched.verdict(second.pid().into())["leak"], true, "{}", watched.errors);
+    let gone = watched.of_pid(old.into()).last().expect("its final line");
+    assert_eq!((&gone["ended"], &gone["last"]), (&Value::Bool(true), &Value::Bool(true)), "{gone}");
+    for (pid, what) in [(old, "has ended"), (second.pid(), "joins the watch")] {
+        let said = |line: &str| line.contains(&format!("process {pid} ")) && line.contains(what);
+        assert!(watched.errors.lines().any(said), "{pid} {what}: {}", watched.errors);
+    }
+    let replayed = Watched::run(&["--replay", &record]);
+    for line in watched.lines.iter().filter(|line| line["last"] == true) {
+        let again = replayed.of_pid(line["pid"].as_u64().expect("a pid")).last().expect("replayed");
+        assert_eq!(again["ended"], line["ended"]);
+        for key in ["kind", "leak", "layer", "bytes_per_s", "interval", "why"] {
+            assert_eq!(again["verdict"][key], line["verdict"][key], "{key} of {line}");
+        }
+    }
+}
+
+#[test]
 fn without_a_terminal_it_prints_the_final_word_as_text() {
     let program = Growing::start("mmap_anonymous", &[]);
     let pid = program.pid().to_string();

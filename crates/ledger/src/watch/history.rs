@@ -78,6 +78,10 @@ impl History {
         self.name = name;
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Adds what one look saw, `time_s` seconds after the watch began.
     pub fn observe(&mut self, time_s: f64, seen: &Observation) {
         // The final line of one that ended before is in a record a second time.
@@ -208,6 +212,7 @@ impl History {
             layers,
             verdict: self.summary(verdicts, whole, held_still, when, limit),
             last,
+            ended: false,
             brief: false,
         }
     }

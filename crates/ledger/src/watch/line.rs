@@ -70,6 +70,9 @@ pub struct Line {
     /// Whether this is the watch's final line for the process.
     #[serde(default)]
     pub last: bool,
+    /// Of a final line: the process ended before the watch did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// Of a final line: a child that was young when the watch ended, which is no question left open.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub brief: bool,

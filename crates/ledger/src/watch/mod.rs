@@ -35,4 +35,4 @@ pub use nature::{halves_of, whole_of};
 pub use observe::{Counter, Observation};
 pub use pace::cpu;
 pub use replay::{Replay, ReplayError};
-pub use watcher::{Options, Watcher};
+pub use watcher::{Change, Options, Watcher};

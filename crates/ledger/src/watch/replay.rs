@@ -97,9 +97,10 @@ impl Replay {
         tree::forget(&mut members, replay.latest);
         let lives: Vec<f64> = members.iter().map(Member::life).collect();
         let leaked = past.iter().filter(|history| history.leaks());
-        let mut lines: Vec<Line> = leaked.map(|history| history.line(|| None, true)).collect();
+        let mut lines: Vec<Line> =
+            leaked.map(|history| Line { ended: true, ..history.line(|| None, true) }).collect();
         for history in kept {
-            let line = history.last_line(|| None, &lives);
+            let line = Line { ended: ended(history), ..history.last_line(|| None, &lives) };
             members.extend(Member::new(history, Some(&line.verdict), ended(history)));
             lines.push(line);
         }

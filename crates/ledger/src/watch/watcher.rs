@@ -1,9 +1,9 @@
 //! A watch of living processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use plumb_target::{Error, Process, process};
+use plumb_target::{Error, Process, process, select};
 
 use super::pace::{Purse, cpu};
 use super::tree::{self, Member};
@@ -35,8 +35,15 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Watcher {
     roots: Vec<Process>,
+    /// Names, cgroups and containers: who answers to them later joins.
+    patterns: Vec<String>,
+    /// Those that did and run, and what of those that were named is to be told.
+    joined: BTreeSet<Process>,
+    changes: Vec<Change>,
     options: Options,
     begun: Instant,
+    /// When any process was seen last.
+    latest: f64,
     watched: BTreeMap<Process, Watched>,
     /// Last words on children that leaked and have ended.
     ended: Vec<Line>,
@@ -53,6 +60,19 @@ pub struct Watcher {
     judged: f64,
 }
 
+/// What happened to a process that was named, or that answers to a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The process.
+    pub pid: u32,
+    /// What it was called last.
+    pub name: String,
+    /// It has ended; else it joined.
+    pub ended: bool,
+}
+
+/// Where all that answer to a pattern have ended, others may be started in their place within so many seconds.
+const RESTART: f64 = 10.0;
 /// More last words than that nobody reads; those of the fastest leaks are kept.
 const MOST_ENDED: usize = 64;
 /// Seconds between full samples of what grows while nobody knows yet where.
@@ -69,8 +89,12 @@ impl Watcher {
     pub fn new(roots: Vec<Process>, options: Options) -> Self {
         Self {
             roots,
+            patterns: Vec::new(),
+            joined: BTreeSet::new(),
+            changes: Vec::new(),
             options,
             begun: Instant::now(),
+            latest: 0.0,
             watched: BTreeMap::new(),
             ended: Vec::new(),
             purse: Purse::new(options.budget),
@@ -82,6 +106,17 @@ impl Watcher {
             together: None,
             judged: 0.0,
         }
+    }
+
+    /// Whoever answers to one of these later joins the watch: a name pattern, a cgroup, a container's id.
+    #[must_use]
+    pub fn following(self, patterns: Vec<String>) -> Self {
+        Self { patterns, ..self }
+    }
+
+    /// Who joined, and who of those that were named or joined has ended, since this was asked last.
+    pub fn changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     /// Seconds since the watch began.
@@ -118,11 +153,11 @@ impl Watcher {
     pub fn finish(&mut self) -> Result<Vec<Line>, Error> {
         self.look_at_all(true)?;
         self.forget();
-        let now = self.last_look();
-        tree::forget(&mut self.past, now);
+        tree::forget(&mut self.past, self.latest);
         let lives: Vec<f64> = self.past.iter().map(Member::life).collect();
         let last = self.watched.values_mut().map(|w| {
-            w.said.insert(w.history.last_line(|| nearest_limit(&w.process), &lives)).clone()
+            let line = w.history.last_line(|| nearest_limit(&w.process), &lives);
+            w.said.insert(Line { ended: w.gone, ..line }).clone()
         });
         let mut lines: Vec<Line> = self.ended.iter().cloned().chain(last).collect();
         Line::worst_last(&mut lines);
@@ -138,8 +173,7 @@ impl Watcher {
         }
         let begun = cpu();
         let when = if last { When::Ending } else { When::Watching };
-        let latest = self.last_look();
-        tree::forget(&mut self.past, latest);
+        tree::forget(&mut self.past, self.latest);
         let living = self.watched.values().filter_map(|w| {
             let said = w.said.as_ref().map(|line| &line.verdict);
             Member::new(&w.history, said, w.gone)
@@ -155,11 +189,6 @@ impl Watcher {
         self.judged = now;
         self.purse.pay(cpu() - begun);
         self.together.clone().filter(|_| news)
-    }
-
-    /// When anything was looked at last.
-    fn last_look(&self) -> f64 {
-        self.watched.values().map(|w| w.looked).fold(0.0, f64::max)
     }
 
     /// Puts what all processes hold together beside the final lines.
@@ -191,9 +220,14 @@ impl Watcher {
         self.watched.values().map(|w| w.process).filter(Process::is_alive)
     }
 
-    /// Whether none of the processes named, nor a child of theirs, runs any more.
+    /// Whether none of the processes named, nor a child of theirs, runs any more, nor is started again.
     pub fn is_over(&self) -> bool {
-        self.seen && self.watched.values().all(|w| w.gone)
+        let waits = !self.patterns.is_empty() && self.elapsed() - self.latest < RESTART;
+        self.seen && !waits && self.are_gone()
+    }
+
+    fn are_gone(&self) -> bool {
+        self.watched.values().all(|w| w.gone)
     }
 
     /// A child that ended gave its memory back: of those, only leaks are remembered. Else a script
@@ -205,7 +239,7 @@ impl Watcher {
             if !keep {
                 past.extend(Member::new(&w.history, None, true));
                 if w.history.leaks() {
-                    ended.push(w.history.line(|| None, true));
+                    ended.push(Line { ended: true, ..w.history.line(|| None, true) });
                 }
             }
             keep
@@ -220,17 +254,25 @@ impl Watcher {
     /// Takes in what is to be watched by now.
     fn find(&mut self, now: f64, exact: bool) {
         let begun = cpu();
-        let alive = self.watched.values().filter(|w| !w.gone).map(|w| w.process);
-        let found = match self.options.children {
-            true if exact || self.purse.may_find_children(now) => {
-                // Children of one that has ended are nobody's, but they are watched on.
-                let known: Vec<Process> = self.roots.iter().copied().chain(alive).collect();
-                let found = process::tree(&known);
-                self.purse.pay_for_tree(cpu() - begun, now);
-                found
+        let more = self.options.children || !self.patterns.is_empty();
+        let mut found = self.roots.clone();
+        if more && (exact || self.are_gone() || self.purse.may_find_children(now)) {
+            // Children of one that has ended are nobody's, but they are watched on.
+            let alive = self.watched.values().filter(|w| !w.gone).map(|w| w.process);
+            found.extend(alive);
+            for member in self.patterns.iter().flat_map(|p| select::resolve(p).unwrap_or_default())
+            {
+                found.push(member);
+                if !self.roots.contains(&member) && self.joined.insert(member) {
+                    let name = member.name().unwrap_or_default();
+                    self.changes.push(Change { pid: member.pid(), name, ended: false });
+                }
             }
-            _ => self.roots.clone(),
-        };
+            if self.options.children {
+                found = process::tree(&found);
+            }
+            self.purse.pay_for_tree(cpu() - begun, now);
+        }
         for process in found {
             self.watched.entry(process).or_insert_with(|| Watched::new(process, now));
         }
@@ -263,12 +305,19 @@ impl Watcher {
                 Ok(()) => due.push(watched.process),
                 Err(error) => {
                     watched.gone = !watched.process.is_alive();
+                    if watched.gone && (!child || self.joined.remove(&watched.process)) {
+                        let name = watched.history.name().to_owned();
+                        let pid = watched.process.pid();
+                        self.changes.push(Change { pid, name, ended: true });
+                    }
                     ended = Some(error);
                 }
             }
         }
         let counted = cpu();
-        self.seen |= !due.is_empty();
+        if !due.is_empty() {
+            (self.seen, self.latest) = (true, now);
+        }
         self.count_copies(&due, now, full);
         self.sample(&due, now, full);
         let sampled = cpu();

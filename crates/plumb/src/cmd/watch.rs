@@ -102,7 +102,8 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
         Some(address) => Some(page::serve(address).await?),
         None => None,
     };
-    let mut watcher = Watcher::new(roots, options);
+    let patterns = args.targets.iter().filter(|target| target.parse::<u32>().is_err());
+    let mut watcher = Watcher::new(roots, options).following(patterns.cloned().collect());
     // What it took to come so far.
     watcher.charge(cpu());
     let mut screen = (!args.json && io::stdout().is_terminal() && args.command.is_empty())
@@ -135,6 +136,8 @@ async fn live(args: Args) -> anyhow::Result<ExitCode> {
                 outputs.write(&lines)?;
                 if screen.is_none() {
                     watcher.troubles().iter().for_each(|error| eprintln!("plumb watch: {error}"));
+                    let now = watcher.elapsed();
+                    watcher.changes().iter().for_each(|change| eprintln!("{}", view::change(change, now)));
                     if !args.json { changes.tell(&lines, |pid| watcher.watches(pid)); }
                 }
                 if let Some(page) = &page { page.update(watcher.latest(), watcher.cost()); }

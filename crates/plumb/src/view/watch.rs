@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossterm::event::{self, Event, KeyCode};
 use plumb_ledger::verdict::Kind;
-use plumb_ledger::watch::{LayerLine, Line, Summary, Watcher};
+use plumb_ledger::watch::{Change, LayerLine, Line, Summary, Watcher};
 use ratatui::DefaultTerminal;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
@@ -194,19 +194,30 @@ fn word(kind: Kind) -> &'static str {
 }
 
 fn who(line: &Line) -> String {
-    if let Some(processes) = line.processes {
-        return format!("{processes} processes together");
+    match line.processes {
+        Some(processes) => format!("{processes} processes together"),
+        None => process(line.pid, &line.name),
     }
-    match line.name.as_str() {
-        "" => format!("process {}", line.pid),
+}
+
+fn process(pid: u32, name: &str) -> String {
+    match name {
+        "" => format!("process {pid}"),
         // A program may call itself anything, control characters among it.
-        name => format!("process {} ({})", line.pid, name.escape_default()),
+        name => format!("process {pid} ({})", name.escape_default()),
     }
+}
+
+/// Who joined a watch, or ended.
+pub fn change(change: &Change, now: f64) -> String {
+    let what = if change.ended { "has ended" } else { "joins the watch" };
+    format!("after {}, {}: it {what}", size::time(now), process(change.pid, &change.name))
 }
 
 fn headline(line: &Line) -> String {
     let rss = size::bytes(line.rss_bytes as f64);
-    format!("{}: {rss} resident after {}", who(line), size::time(line.time_s))
+    let ended = if line.ended { ", when it ended" } else { "" };
+    format!("{}: {rss} resident after {}{ended}", who(line), size::time(line.time_s))
 }
 
 fn sentence(verdict: &Summary) -> String {
