@@ -43,8 +43,8 @@ mod together;
 pub mod verdict;
 pub mod watch;
 
-pub use beyond::{Beyond, Kind};
+pub use beyond::{Beyond, Files, HeldFile, Kind};
 pub use layer::Layer;
 pub use own::own;
 pub use sample::{Cost, Depth, LayerRow, Mapping, Sample, take};
-pub use together::Together;
+pub use together::{Shared, Together, Total};

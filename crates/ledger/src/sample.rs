@@ -8,7 +8,7 @@ use plumb_target::smaps::Entry;
 use plumb_target::{Error, Image, Map, Memory, Process, Range};
 use serde::Serialize;
 
-use crate::beyond::{self, Beyond};
+use crate::beyond::{self, Beyond, Files};
 use crate::claim::{Claims, Divided, divide};
 use crate::classify::Kinds;
 use crate::reading::{Reading, tolerable};
@@ -71,6 +71,9 @@ pub struct Sample {
     pub layers: Vec<LayerRow>,
     /// What RSS does not show.
     pub beyond_rss: Vec<Beyond>,
+    /// The files in memory that it holds or maps.
+    #[serde(skip)]
+    pub files: Files,
     /// What shared memory may come to without anything more being mapped: the size of what others map
     /// too, and what is resident of the rest.
     #[serde(skip)]
@@ -215,7 +218,7 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
     owners::huge_page_slack(&scene, &claims, &kinds, &mut rows, &mut cost);
     let layers = rows.finish(&claims);
     let begun = Instant::now();
-    let beyond_rss = beyond::look(&scene, &mut notes)?;
+    let (beyond_rss, files) = beyond::look(&scene, &mut notes)?;
     cost.beyond_s = begun.elapsed().as_secs_f64();
     if !process.is_alive() {
         return Err(Error::Vanished { pid: process.pid() });
@@ -234,6 +237,7 @@ pub fn take(process: &Process, depth: Depth) -> Result<Sample, Error> {
         vmas: entries.len(),
         layers,
         beyond_rss,
+        files,
         shared_bound_bytes,
         code_data_bytes,
         java_heap,

@@ -101,12 +101,12 @@ impl fmt::Display for Group {
         for (name, amount) in &self.split {
             write!(out, ", {name} {}", bytes(*amount))?;
         }
-        let Together { processes, .. } = self.together;
+        let Together { processes, .. } = &self.together;
         writeln!(out, "; its {processes} processes shown here: {}", self.together)
     }
 }
 
-fn shorten(name: &str) -> String {
+pub(crate) fn shorten(name: &str) -> String {
     const LONGEST: usize = 48;
     let clean = printable(name);
     let length = clean.chars().count();

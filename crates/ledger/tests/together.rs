@@ -115,6 +115,27 @@ fn ever_more_processes_of_which_none_ends_are_a_leak_of_processes() {
     }
 }
 
+#[test]
+fn a_memfd_that_many_hold_grows_once() {
+    // Too slow to be judged in one of them.
+    let of_all = |counted_once: bool| {
+        let mut record = String::new();
+        for (time, pid) in (0..=50).flat_map(|time| (1..=10).map(move |pid| (time, pid))) {
+            let bytes = 60_000 * time;
+            let others = if counted_once && pid > 1 { bytes } else { 0 };
+            record += &format!(
+                r#"{{"time_s":{time},"pid":{pid},"rss_bytes":5000000,"counters":{{"anonymous":5000000}},"sampled":false,"counted":["memfd_unmapped"],"memfd_of_others_bytes":{others},"layers":[{{"layer":"memfd_unmapped","resident_bytes":{bytes},"bytes_per_s":null,"kind":"flat","leak":null}}],"verdict":{{"kind":"flat","leak":null,"layer":null,"bytes_per_s":null,"interval":null,"oom_in_s":null,"why":""}}}}"#
+            );
+            record.push('\n');
+        }
+        let lines = Replay::read(Cursor::new(record), None).expect("a record");
+        lines.into_iter().find(|line| line.processes.is_some()).expect("a line of all")
+    };
+    let (once, each) = (of_all(true).verdict, of_all(false).verdict);
+    assert_ne!(once.leak, Some(true), "{once:?}");
+    assert_eq!((each.leak, each.layer.as_deref()), (Some(true), Some("memfd_unmapped")));
+}
+
 /// One a second, each of which lives ten.
 fn turnover(holds: impl Fn(u32, f64) -> f64 + Clone + 'static) -> Vec<Process> {
     let one = |number: u32| {

@@ -11,6 +11,8 @@ use plumb_target::mounts::MemoryMounts;
 /// A file in memory, once however many descriptors it has.
 pub(super) struct File {
     pub name: String,
+    /// Of its file system, and within that.
+    pub device: u64,
     pub inode: u64,
     /// Bytes that it takes, mapped or not.
     pub blocks: u64,
@@ -52,6 +54,7 @@ pub(super) fn held(process: &Process) -> Option<Held> {
             Entry::Vacant(new) => {
                 let file = File {
                     name: name.into_owned(),
+                    device: meta.dev(),
                     inode: meta.ino(),
                     blocks: meta.blocks() * 512,
                     descriptors: vec![descriptor],

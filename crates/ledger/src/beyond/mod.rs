@@ -6,7 +6,7 @@ mod unix;
 
 use std::collections::HashMap;
 
-use plumb_target::{Error, Map};
+use plumb_target::{Error, Map, Process};
 use serde::{Serialize, Serializer};
 
 use crate::sample::Scene;
@@ -92,22 +92,59 @@ pub struct Item {
     pub descriptors: Vec<u32>,
 }
 
+/// A file in memory that a process holds by descriptor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldFile {
+    /// Of what kind it is where nobody maps it.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Of its file system, and within that.
+    pub id: (u64, u64),
+    /// All bytes of it, mapped or not.
+    pub bytes: u64,
+}
+
+/// The files in memory of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Those that it holds by descriptor.
+    pub held: Vec<HeldFile>,
+    /// What is resident of each that it maps, by inode.
+    pub mapped: HashMap<u64, u64>,
+}
+
+impl Files {
+    fn new(held: &descriptors::Held, mapped: HashMap<u64, u64>) -> Self {
+        let memfds = held.memfds.iter().map(|file| (Kind::MemfdUnmapped, file));
+        let tmpfs = held.tmpfs.iter().map(|file| (Kind::TmpfsUnmapped, file));
+        let held = memfds.chain(tmpfs).map(|(kind, file)| HeldFile {
+            kind,
+            name: file.name.clone(),
+            id: (file.device, file.inode),
+            bytes: file.blocks,
+        });
+        Self { held: held.collect(), mapped }
+    }
+}
+
 /// A kernel stack (`THREAD_SIZE`) is 16 KiB on x86-64 and arm64.
 const KERNEL_STACK: u64 = 16 << 10;
 /// How many holders are named a kind.
 const NAMED: usize = 5;
 
 /// Everything beyond RSS of a process; what costs a walk over descriptors only at full depth.
-pub(crate) fn look(scene: &Scene, notes: &mut Vec<String>) -> Result<Vec<Beyond>, Error> {
+pub(crate) fn look(scene: &Scene, notes: &mut Vec<String>) -> Result<(Vec<Beyond>, Files), Error> {
+    let mut all = Files::default();
     let status = scene.process.status()?;
     let (mut memfds, mut tmpfs, mut sockets) = (None, None, None);
     if scene.depth.beyond
         && let Some(held) = descriptors::held(&scene.process)
     {
         sockets = sockets::queued(&scene.process, &held.sockets, notes);
-        let resident = resident_by_file(scene);
-        memfds = Some(unmapped(held.memfds, &resident));
-        tmpfs = Some(unmapped(held.tmpfs, &resident));
+        all = Files::new(&held, resident_by_file(scene));
+        memfds = Some(unmapped(held.memfds, &all.mapped));
+        tmpfs = Some(unmapped(held.tmpfs, &all.mapped));
     }
     let swap = scene.reading.entries.iter().map(|entry| entry.usage.swap).sum::<u64>();
     let plain = |kind, bytes| Beyond { kind, bytes, items: Vec::new(), mapped_bytes: None };
@@ -121,7 +158,7 @@ pub(crate) fn look(scene: &Scene, notes: &mut Vec<String>) -> Result<Vec<Beyond>
         items.truncate(NAMED);
         Beyond { kind, bytes, items, mapped_bytes }
     };
-    Ok(vec![
+    let rows = vec![
         files(Kind::MemfdUnmapped, memfds),
         files(Kind::TmpfsUnmapped, tmpfs),
         plain(Kind::Swap, Some(swap.max(status.vm_swap))),
@@ -130,16 +167,18 @@ pub(crate) fn look(scene: &Scene, notes: &mut Vec<String>) -> Result<Vec<Beyond>
         Beyond { mapped_bytes: sockets.map(|_| 0), ..plain(Kind::Sockets, sockets) },
         plain(Kind::Pinned, Some(status.vm_pin + status.vm_lck)),
         plain(Kind::Hugetlb, Some(status.hugetlb)),
-    ])
+    ];
+    Ok((rows, all))
 }
 
-/// Bytes of the memory files that a process holds by descriptor, mapped or not, and of what waits in its
-/// sockets; `None` where its descriptors may not be seen.
-pub(crate) fn files_held(process: &plumb_target::Process) -> Option<Vec<(Kind, u64)>> {
+/// The memory files that a process holds by descriptor, mapped or not, and the bytes of all of them and of
+/// what waits in its sockets; `None` where its descriptors may not be seen.
+pub(crate) fn files_held(process: &Process) -> Option<(Files, Vec<(Kind, u64)>)> {
     let held = descriptors::held(process)?;
     let sockets = sockets::queued(process, &held.sockets, &mut Vec::new());
     let files = [(Kind::MemfdUnmapped, sum(&held.memfds)), (Kind::TmpfsUnmapped, sum(&held.tmpfs))];
-    Some(files.into_iter().chain(sockets.map(|bytes| (Kind::Sockets, bytes))).collect())
+    let sums = files.into_iter().chain(sockets.map(|bytes| (Kind::Sockets, bytes))).collect();
+    Some((Files::new(&held, HashMap::new()), sums))
 }
 
 fn sum(files: &[descriptors::File]) -> u64 {

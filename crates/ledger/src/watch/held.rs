@@ -1,11 +1,13 @@
 //! Files in memory that a process holds by descriptor, and what waits in its sockets, counted between full
 //! samples: they move none of its counters.
 
+use std::collections::HashMap;
+
 use plumb_target::Process;
 
 use super::Observation;
 use super::pace::cpu;
-use crate::beyond;
+use crate::beyond::{self, HeldFile};
 
 /// Counting them may take this share of a core; a process with ten thousand sockets is counted rarely.
 const SHARE: f64 = 0.001;
@@ -19,6 +21,9 @@ const STILL: f64 = (64 << 10) as f64;
 pub(super) struct HeldFiles {
     /// By kind, how much of what is held the process maps.
     mapped: Vec<(&'static str, f64)>,
+    /// By inode, what was resident of each memfd, and what of it is not mapped.
+    resident: HashMap<u64, u64>,
+    memfds: Vec<(u64, f64)>,
     /// All shared memory that the process maps.
     shared: f64,
     told: Vec<(&'static str, f64)>,
@@ -30,10 +35,26 @@ pub(super) struct HeldFiles {
 impl HeldFiles {
     /// After a full sample.
     pub fn sampled(&mut self, seen: &Observation) {
+        self.resident.clone_from(&seen.files.mapped);
+        self.note_memfds(&seen.files.held);
         self.mapped.clone_from(&seen.mapped_files);
         self.shared = seen.shared();
         let unmapped = |&(name, _): &(&'static str, f64)| Some((name, *seen.layers.get(name)?));
         self.told = self.mapped.iter().filter_map(unmapped).collect();
+    }
+
+    /// What is not mapped of each memfd, by inode.
+    pub fn memfds(&self) -> &[(u64, f64)] {
+        &self.memfds
+    }
+
+    fn note_memfds(&mut self, held: &[HeldFile]) {
+        let memfds = held.iter().filter(|file| file.kind == beyond::Kind::MemfdUnmapped);
+        let unmapped = memfds.map(|file| {
+            let resident = self.resident.get(&file.id.1).copied().unwrap_or(0);
+            (file.id.1, file.bytes.saturating_sub(resident) as f64)
+        });
+        self.memfds = unmapped.collect();
     }
 
     /// The kinds that hold something unmapped, or did when they were told last. None while the mapped
@@ -50,7 +71,8 @@ impl HeldFiles {
             return Vec::new();
         }
         let begun = cpu();
-        let held = beyond::files_held(process).unwrap_or_default();
+        let (files, held) = beyond::files_held(process).unwrap_or_default();
+        self.note_memfds(&files.held);
         (self.counted, self.cost) = (now, cpu() - begun);
         let of = |name: &str| held.iter().find(|(kind, _)| kind.name() == name);
         let left = |&(name, mapped): &(&'static str, f64)| {

@@ -54,6 +54,9 @@ pub struct History {
     code_data: [Series; 2],
     /// What a JVM said of its heap.
     java: JavaSeries,
+    /// Of the memfds that it holds, what others answer for, and whether the last look saw that.
+    pub(super) of_others: Series,
+    of_others_seen: bool,
     copies: Copies,
     /// Whether the last look saw how much of it is shared since a fork.
     copied: bool,
@@ -108,6 +111,10 @@ impl History {
                 series.push(point(bytes));
             }
         }
+        self.of_others_seen = seen.of_others.is_some();
+        if let Some(bytes) = seen.of_others {
+            self.of_others.push(point(bytes));
+        }
         self.copied = seen.private_share.is_some();
         if let Some(both) = seen.private_share {
             self.copies.push(time_s, both);
@@ -126,7 +133,9 @@ impl History {
 
     /// How many points and times it holds: what its memory grows with.
     pub fn points(&self) -> usize {
-        let series = [&self.rss, &self.shared_bound].into_iter().chain(self.counters.values());
+        let series = [&self.rss, &self.shared_bound, &self.of_others]
+            .into_iter()
+            .chain(self.counters.values());
         let series = series.chain(self.layers.values()).chain(self.held.values());
         let series = series.chain(&self.code_data);
         let points: usize = series.map(|series| series.points().len()).sum();
@@ -202,6 +211,7 @@ impl History {
             unnamed: self.unnamed(),
             shared_bound_bytes: self.sampled.then(|| latest(&self.shared_bound)),
             private_share_bytes: self.copies.latest().filter(|_| self.copied),
+            memfd_of_others_bytes: self.of_others_seen.then(|| latest(&self.of_others)),
             code_data_bytes: self.sampled.then(|| self.code_data.each_ref().map(latest)),
             java_heap: self.java.at(self.time()),
             collected: self.collected,

@@ -40,6 +40,9 @@ pub struct Line {
     /// hold too divided among all, and what is resident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_share_bytes: Option<[u64; 2]>,
+    /// Of `memfd_unmapped`, what another process of the watch holds too and answers for in sums.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memfd_of_others_bytes: Option<u64>,
     /// Data of programs and libraries that is the process's own, where it was looked at: what is
     /// resident, and what may come to be without anything more being mapped.
     #[serde(default, skip_serializing_if = "Option::is_none")]

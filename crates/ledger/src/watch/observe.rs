@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::JavaLine;
 use super::nature::halves_of;
+use crate::beyond::Files;
 use crate::{Depth, Sample};
 
 /// The kernel's own split of RSS.
@@ -45,6 +46,10 @@ pub struct Observation {
     pub java_heap: Option<JavaLine>,
     /// Where that stands in its memory.
     pub java_data: Option<Range>,
+    /// The files in memory that it holds or maps.
+    pub files: Files,
+    /// Of memfds that it holds and does not map, what another process of the watch answers for.
+    pub of_others: Option<f64>,
     /// By kind of files that are held by a descriptor, what of them is mapped.
     pub mapped_files: Vec<(&'static str, f64)>,
     /// Seconds that its first thread ran, and that it waited for a processor, since it began.
@@ -143,6 +148,7 @@ impl Observation {
 
     fn add(&mut self, sample: &Sample) {
         self.sampled = true;
+        self.files.clone_from(&sample.files);
         self.java_data.clone_from(&sample.java_data);
         self.java_heap = sample.java_heap.map(JavaLine::from);
         self.code_data = Some(sample.code_data_bytes.map(|bytes| bytes as f64));

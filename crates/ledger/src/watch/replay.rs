@@ -8,6 +8,7 @@ use super::nature::{halves_of, whole_of};
 use super::observe::CHEAP;
 use super::tree::{self, Member};
 use super::{History, Line, Observation};
+use crate::beyond::Files;
 use crate::verdict::When;
 
 /// Why a file cannot be replayed.
@@ -196,6 +197,8 @@ fn recorded(text: &str) -> Option<Option<Row>> {
         inherited: line.inherited_bytes.map(|bytes| bytes as f64),
         code_data: line.code_data_bytes.map(|both| both.map(|bytes| bytes as f64)),
         faults: 0,
+        files: Files::default(),
+        of_others: line.memfd_of_others_bytes.map(|bytes| bytes as f64),
         java_heap: line.java_heap,
         java_data: None,
         mapped_files: Vec::new(),

@@ -79,7 +79,7 @@ impl Member {
             to: history.time(),
             ended,
             open: !history.collected && !own.is_some_and(explained),
-            held: [anonymous, history.layers.get(LAYERS[1]).cloned().unwrap_or_default()],
+            held: [anonymous, memfds(history)],
             kept: added_up(kept.map(|(_, series)| series)),
             // What has become another program has nothing of its parent's any more.
             inherited: if lowest < inherited / 2.0 { 0.0 } else { inherited },
@@ -113,6 +113,13 @@ impl Member {
         let gained = self.gain(0, first.time_s, last.time_s);
         Some([last.bytes - first.bytes, gained].map(|bytes| bytes.max(0.0)))
     }
+}
+
+/// What it holds of memfds and nobody before it does.
+fn memfds(history: &History) -> Series {
+    let Some(held) = history.layers.get(LAYERS[1]) else { return Series::default() };
+    let own = |p: &Point| (p.time_s, (p.bytes - at(&history.of_others, p.time_s)).max(0.0));
+    held.points().iter().map(own).collect()
 }
 
 /// What was looked at together, added up.

@@ -119,6 +119,7 @@ impl Watched {
     pub fn count(&mut self, now: f64, child: bool) -> Result<(), Error> {
         let mut seen = Observation::cheap_of_java(&self.process, self.seen.java_data.as_ref())?;
         seen.inherited = self.seen.inherited;
+        seen.of_others = self.seen.of_others;
         if child && self.is_new() && seen.inherited.is_none() {
             // Nothing that it came with is known to be its own.
             seen.inherited = seen.counters.get(&Counter::Anonymous).copied();
@@ -152,6 +153,16 @@ impl Watched {
         self.copying_cost = cpu() - begun;
     }
 
+    /// What is not mapped of each memfd that it holds, by inode.
+    pub fn memfds(&self) -> &[(u64, f64)] {
+        self.files.memfds()
+    }
+
+    /// Says how many bytes of them others answer for.
+    pub fn set_of_others(&mut self, bytes: f64) {
+        self.seen.of_others = (bytes > 0.0 || self.seen.of_others.is_some()).then_some(bytes);
+    }
+
     /// Samples it in full; `last`: for the last time, `sought`: to learn where it grows.
     pub fn sample(&mut self, now: f64, depth: Depth, last: bool, sought: bool) {
         // Whether what grew is in use is worth its price; of what stands still it was seen before.
@@ -169,8 +180,10 @@ impl Watched {
             Ok(seen) => {
                 self.quotas = Quotas::of(&self.process);
                 self.files.sampled(&seen);
-                let Observation { throttled_s, inherited, private_share, .. } = self.seen;
-                self.seen = Observation { throttled_s, inherited, private_share, ..seen };
+                let Observation { throttled_s, inherited, private_share, of_others, .. } =
+                    self.seen;
+                self.seen =
+                    Observation { throttled_s, inherited, private_share, of_others, ..seen };
             }
             Err(error @ Error::Denied { .. }) => {
                 self.trouble = Some(error);
@@ -194,6 +207,7 @@ impl Watched {
             && then.layers == self.seen.layers
             && then.counters == self.seen.counters
             && then.private_share == self.seen.private_share
+            && then.of_others == self.seen.of_others
             && now - judged < AGAIN
             && line.verdict.leak == Some(false)
             && line.layers.iter().all(|layer| layer.leak != Some(true))

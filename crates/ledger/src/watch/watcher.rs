@@ -320,6 +320,7 @@ impl Watcher {
         }
         self.count_copies(&due, now, full);
         self.sample(&due, now, full);
+        self.count_memfds_once(&due);
         let sampled = cpu();
         let lines = due.iter().filter_map(|p| self.watched.get_mut(p)?.line()).collect();
         let spent = (counted - begun) + (cpu() - sampled);
@@ -341,6 +342,22 @@ impl Watcher {
                 watched.count_copies(now);
                 self.purse.pay_for_copies(watched.copying_cost);
             }
+        }
+    }
+
+    /// A memfd that several hold counts for the first of them wherever they are added up.
+    fn count_memfds_once(&mut self, due: &[Process]) {
+        let mut first = BTreeMap::<u64, Process>::new();
+        for watched in self.watched.values().filter(|w| !w.gone) {
+            for (inode, _) in watched.memfds() {
+                first.entry(*inode).or_insert(watched.process);
+            }
+        }
+        for process in due {
+            let Some(watched) = self.watched.get_mut(process) else { continue };
+            let others = watched.memfds().iter().filter(|(inode, _)| first[inode] != *process);
+            let bytes = others.map(|(_, bytes)| bytes).sum();
+            watched.set_of_others(bytes);
         }
     }
 

@@ -70,6 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         if together.processes > 1 {
             writeln!(out, "together: {} processes, {together}", together.processes)?;
+            writeln!(out, "  beyond RSS: {}", together.beyond())?;
         }
         for group in &groups {
             write!(out, "{group}")?;
