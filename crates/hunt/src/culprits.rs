@@ -74,7 +74,7 @@ pub fn name(
             return (Vec::new(), why);
         }
     }
-    let held = holding(tracer, layer);
+    let held = holding(tracer, verdict.pid, layer);
     let older = tracer.older(verdict.pid);
     let held_bytes: u64 = held.iter().filter(|h| h.pid == verdict.pid).map(|h| h.resident).sum();
     let older_growth = older_growth(layer, verdict.grown_bytes, held_bytes, !older.is_empty());
@@ -152,10 +152,12 @@ const FEW: u64 = 2;
 /// An allocation must have stayed this long to be called kept, in nanoseconds.
 const YOUNG_NS: u64 = 3_000_000_000;
 
-/// The holdings that can be what a layer is made of.
-fn holding(tracer: &Tracer, layer: &str) -> Vec<Holding> {
+/// The holdings that can be what a layer is made of: of the process that is meant, and of the others that
+/// did not end before.
+fn holding(tracer: &Tracer, pid: u32, layer: &str) -> Vec<Holding> {
     let all = tracer.holdings().into_iter();
-    all.filter(|h| h.resident > 0 && may_hold(layer, h.backing)).collect()
+    let is_held = |h: &Holding| h.pid == pid || !tracer.is_past(h.pid);
+    all.filter(|h| h.resident > 0 && may_hold(layer, h.backing) && is_held(h)).collect()
 }
 
 /// Keeps what is known of sampled allocations, should their process end before the report.

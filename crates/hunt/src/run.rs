@@ -65,7 +65,9 @@ const PUMP: Duration = Duration::from_millis(100);
 /// How often layers are looked at.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 /// Looking at residency costs at most one part in this of the time.
-const BUDGET: u32 = 40;
+const RESIDENCY_SHARE: u32 = 100;
+/// And asking what became of sampled allocations.
+const FATES_SHARE: u32 = 200;
 
 /// After so many refusals CPython's allocator is not asked for any more.
 const TRIES: u32 = 4;
@@ -166,12 +168,12 @@ impl Hunt {
         if Instant::now() >= self.next_sample {
             let before = Instant::now();
             self.tracer.sample();
-            self.next_sample = before + before.elapsed() * BUDGET;
+            self.next_sample = before + before.elapsed() * RESIDENCY_SHARE;
         }
         if Instant::now() >= self.next_fates {
             let before = Instant::now();
             culprits::keep_fates(&mut self.tracer, events::now_ns());
-            self.next_fates = before + before.elapsed() * BUDGET;
+            self.next_fates = before + before.elapsed() * FATES_SHARE;
         }
         self.touch_when_needed();
         self.read_own_profile();

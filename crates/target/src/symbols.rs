@@ -7,14 +7,19 @@ use std::path::Path;
 
 use lzma_rust2::XzReader;
 
-use object::read::{ReadCache, ReadRef, elf::ElfFile64};
-use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SymbolFlags, elf};
+use object::read::elf::{
+    ElfFile64, FileHeader, SectionHeader, SectionTable, Sym, SymbolTable as Raw,
+};
+use object::read::{ReadCache, ReadRef};
+use object::{LittleEndian, Object, ObjectSection, elf};
 
 use crate::Error;
 
 /// Compressed symbols, and what they unpack to, are read up to this size, in bytes: those of the largest
 /// programs take a few megabytes.
 const DEBUG_DATA_MAX: u64 = 64 << 20;
+/// Names of a file are read up to this size, in bytes.
+const NAMES_MAX: u64 = 512 << 20;
 /// What unpacking may take: `xz -9` needs 65 MiB.
 const UNPACK_KIB_MAX: u32 = 80 << 10;
 
@@ -75,11 +80,12 @@ impl SymbolTable {
             .map_err(|e| Error::Elf { path: path.to_owned(), reason: e.to_string() })
     }
 
-    fn parse<'a>(data: impl ReadRef<'a>) -> object::Result<Self> {
+    fn parse<'a, R: ReadRef<'a>>(data: R) -> object::Result<Self> {
         let parsed = ElfFile64::<LittleEndian, _>::parse(data)?;
-        let dynamic = parsed.dynamic_symbols().filter_map(|s| symbol(&s, true));
-        let table = parsed.symbols().filter_map(|s| symbol(&s, false));
-        Ok(Self::of(dynamic.chain(table).collect()))
+        let sections = parsed.elf_section_table();
+        let mut all = symbols(data, sections, parsed.elf_dynamic_symbol_table(), true);
+        all.extend(symbols(data, sections, parsed.elf_symbol_table(), false));
+        Ok(Self::of(all))
     }
 
     /// The symbols that distributions leave in a stripped file, compressed (`.gnu_debugdata`): of the
@@ -158,23 +164,42 @@ impl SymbolTable {
     }
 }
 
-fn symbol<'data>(symbol: &impl ObjectSymbol<'data>, dynamic: bool) -> Option<Symbol> {
-    let SymbolFlags::Elf { st_info, st_other } = symbol.flags() else { return None };
-    let kind = st_info & 0xf;
+/// The named symbols of a table. Its names are read at once: one by one, those of a large program take
+/// seconds.
+fn symbols<'a, R: ReadRef<'a>>(
+    data: R,
+    sections: &SectionTable<'a, elf::FileHeader64<LittleEndian>, R>,
+    table: &Raw<'a, elf::FileHeader64<LittleEndian>, R>,
+    dynamic: bool,
+) -> Vec<Symbol> {
+    let names = sections.section(table.string_section()).ok();
+    let names = names.filter(|s| s.sh_size(LittleEndian) <= NAMES_MAX);
+    let Some(names) = names.and_then(|s| s.data(LittleEndian, data).ok()) else {
+        return Vec::new();
+    };
+    table.iter().filter_map(|s| symbol(s, names, dynamic)).collect()
+}
+
+type RawSymbol = <elf::FileHeader64<LittleEndian> as FileHeader>::Sym;
+
+fn symbol(symbol: &RawSymbol, names: &[u8], dynamic: bool) -> Option<Symbol> {
+    let kind = symbol.st_type();
     let is_function = kind == elf::STT_FUNC || kind == elf::STT_GNU_IFUNC;
-    if symbol.is_undefined() || !(is_function || matches!(kind, elf::STT_OBJECT | elf::STT_NOTYPE))
+    if symbol.is_undefined(LittleEndian)
+        || !(is_function || matches!(kind, elf::STT_OBJECT | elf::STT_NOTYPE))
     {
         return None;
     }
-    let name = symbol.name().ok().filter(|name| !name.is_empty())?;
-    let visible = matches!(st_other & 3, elf::STV_DEFAULT | elf::STV_PROTECTED);
-    Some(Symbol {
+    let name = names.get(symbol.st_name(LittleEndian) as usize..)?;
+    let name = std::str::from_utf8(name.split(|byte| *byte == 0).next()?).ok()?;
+    let visible = matches!(symbol.st_visibility(), elf::STV_DEFAULT | elf::STV_PROTECTED);
+    (!name.is_empty()).then(|| Symbol {
         name: name.to_owned(),
-        address: symbol.address(),
-        size: symbol.size(),
+        address: symbol.st_value(LittleEndian),
+        size: symbol.st_size(LittleEndian),
         is_function,
         is_indirect: kind == elf::STT_GNU_IFUNC,
-        is_exported: dynamic && visible && st_info >> 4 != elf::STB_LOCAL,
+        is_exported: dynamic && visible && symbol.st_bind() != elf::STB_LOCAL,
     })
 }
 

@@ -158,6 +158,31 @@ pub fn holdings(
     by.into_values().map(|(h, _)| h).collect()
 }
 
+/// Takes in what a process's stacks have mapped since their holdings were read: resident in the same part.
+/// What was given back since then is not taken off, as that may be how it ended.
+pub fn extend(held: &mut [Holding], process: &Process) {
+    let mut mapped: HashMap<StackId, u64> = HashMap::new();
+    for (range, owner) in process.ranges.iter().filter(|(_, owner)| !owner.inherited) {
+        *mapped.entry(owner.stack).or_default() += range.end - range.start;
+    }
+    let mut before: HashMap<StackId, u64> = HashMap::new();
+    for h in held.iter().filter(|h| is_of_ranges(h.backing)) {
+        *before.entry(h.stack).or_default() += h.mapped;
+    }
+    for h in held.iter_mut().filter(|h| is_of_ranges(h.backing)) {
+        let (was, is) = (before[&h.stack], mapped.get(&h.stack).copied().unwrap_or(0));
+        if was > 0 && is > was {
+            let scaled = |n: u64| (u128::from(n) * u128::from(is) / u128::from(was)) as u64;
+            (h.resident, h.mapped, h.count) =
+                (scaled(h.resident), scaled(h.mapped), scaled(h.count));
+        }
+    }
+}
+
+fn is_of_ranges(backing: Backing) -> bool {
+    !matches!(backing, Backing::Memfd | Backing::Written)
+}
+
 fn descriptor(pid: u32, fd: i64) -> String {
     format!("/proc/{pid}/fd/{fd}")
 }
@@ -212,17 +237,42 @@ mod tests {
         }
     }
 
+    fn owner(stack: StackId) -> Owner {
+        let backing = Backing::Anonymous;
+        Owner { stack, id: 1, time_ns: 0, backing, inherited: false, head: None }
+    }
+
+    #[test]
+    fn what_was_mapped_just_before_the_end_is_held() {
+        let mut process = Process::default();
+        process.ranges.insert(0..300 << 12, owner(1));
+        process.ranges.insert(1 << 30..(1 << 30) + (50 << 12), owner(2));
+        let holding = |stack, backing, resident| Holding {
+            pid: 7,
+            stack,
+            backing,
+            resident,
+            mapped: 100 << 12,
+            count: 10,
+            first_ns: 0,
+            last_ns: 0,
+        };
+        let half = 50 << 12;
+        let mut held = [
+            holding(1, Backing::Anonymous, half),
+            holding(1, Backing::Memfd, half),
+            holding(2, Backing::Anonymous, half),
+        ];
+        let (memfd, shrunk) = (held[1], held[2]);
+        extend(&mut held, &process);
+        let grown =
+            Holding { mapped: 300 << 12, count: 30, ..holding(1, Backing::Anonymous, 3 * half) };
+        assert_eq!(held, [grown, memfd, shrunk]);
+    }
+
     #[test]
     fn a_reservation_is_not_touched_by_looking_at_it() {
-        let owner = Owner {
-            stack: 1,
-            id: 1,
-            time_ns: 0,
-            backing: Backing::Anonymous,
-            inherited: false,
-            head: None,
-        };
-        let pieces = [1u64, 2, 3].map(|n| (n << 30..(n << 30) + CHUNK_LEAST, owner));
+        let pieces = [1u64, 2, 3].map(|n| (n << 30..(n << 30) + CHUNK_LEAST, owner(1)));
         let runs = [(2u64 << 30..(2 << 30) + 8192), ((3 << 30) + 4096..(3 << 30) + 8192)]
             .map(|range| Run { range, huge: false, file: false });
         let mut found = [Found::default(); 3];

@@ -5,7 +5,7 @@ mod profiled;
 
 pub use profiled::Code;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use plumb_target::{Memory, Pagemap, Process, maps};
@@ -31,6 +31,8 @@ pub struct Tracer {
     parents: HashMap<u32, u32>,
     /// The last holdings of each process, kept when it ends.
     held: HashMap<u32, Vec<Holding>>,
+    /// Processes that had ended while others went on.
+    past: HashSet<u32>,
     /// Sampled page faults outside of every range made since the attach, by process and stack.
     touched: HashMap<(u32, StackId), u64>,
     /// Sampled page faults that copied a page, which was there already, by process and stack.
@@ -90,6 +92,7 @@ impl Tracer {
             images: Images::default(),
             parents: HashMap::new(),
             held: HashMap::new(),
+            past: HashSet::new(),
             touched: HashMap::new(),
             copied: HashMap::new(),
             samples_faults: false,
@@ -185,7 +188,10 @@ impl Tracer {
             Kind::Exec => {
                 self.images.replace(event.space);
             }
-            Kind::Exit => self.probe.forget(event.tgid),
+            Kind::Exit => {
+                self.probe.forget(event.tgid);
+                self.hold_to_the_end(event.tgid);
+            }
             Kind::Fault => self.touch(event, stack),
             Kind::Alloc => self.allocated(event, stack),
             Kind::Free => self.freed(event.args[0]),
@@ -257,6 +263,10 @@ impl Tracer {
         }
         let alive: Vec<u32> =
             self.account.processes().filter(|(_, p)| !p.exited).map(|(pid, _)| pid).collect();
+        if !alive.is_empty() {
+            let ended = self.account.processes().filter(|(_, p)| p.exited);
+            self.past.extend(ended.map(|(pid, _)| pid));
+        }
         for pid in alive {
             let Ok(process) = Process::open(pid) else {
                 self.account.gone(pid);
@@ -268,7 +278,7 @@ impl Tracer {
                 continue;
             };
             let parent = self.parents.get(&pid).and_then(|p| self.account.process(*p));
-            let parent_ids: std::collections::HashSet<u64> = parent
+            let parent_ids: HashSet<u64> = parent
                 .filter(|p| !p.exited)
                 .map(|p| p.ranges.iter().map(|(_, o)| o.id).collect())
                 .unwrap_or_default();
@@ -277,6 +287,19 @@ impl Tracer {
             held.extend(resident::memfds(pid, ranges));
             self.held.insert(pid, held);
         }
+    }
+
+    /// What a process has mapped since it was looked at last is as resident as what it had before, now
+    /// that it has ended and cannot be asked.
+    fn hold_to_the_end(&mut self, pid: u32) {
+        if let (Some(process), Some(held)) = (self.account.process(pid), self.held.get_mut(&pid)) {
+            resident::extend(held, process);
+        }
+    }
+
+    /// Whether a process had ended before the others: what it held is given back.
+    pub fn is_past(&self, pid: u32) -> bool {
+        self.past.contains(&pid)
     }
 
     /// Takes over what was paired in the kernel; it is newer than what is known here.

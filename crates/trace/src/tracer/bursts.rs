@@ -22,6 +22,9 @@ const fn least(of: Of) -> Duration {
         Of::Objects => 50,
     })
 }
+/// Where so many allocations stayed that more of them say little, bursts are as many times further apart.
+const PLENTY_KEPT: u64 = 300;
+const RARER: u32 = 3;
 /// Objects that were just seen are looked at again and again, for one part in this of the time.
 const GLANCE_SHARE: u32 = 80;
 /// How often they are marked while a burst lasts.
@@ -143,7 +146,11 @@ impl Tracer {
             // is reckoned with: of the time in which any was seen nothing may have been left.
             let span = self.bursts.as_ref().map_or(0, |bursts| bursts.samples().span_ns());
             let cost = cost.max(Duration::from_nanos(span));
-            let least = self.bursts.as_ref().map_or(Duration::ZERO, |bursts| least(bursts.of()));
+            let least = match self.burst_of() {
+                Some((_, Of::Heap)) if self.kept_plenty() => least(Of::Heap) * RARER,
+                Some((_, of)) => least(of),
+                None => Duration::ZERO,
+            };
             self.next_burst = Instant::now() + (cost * BURST_SHARE).max(least);
         }
         if Instant::now() < self.next_burst {
@@ -166,6 +173,10 @@ impl Tracer {
         }
         self.pump(Duration::ZERO);
         self.glance();
+    }
+
+    fn kept_plenty(&self) -> bool {
+        self.fates.iter().map(|(_, kept)| kept.count).sum::<u64>() >= PLENTY_KEPT
     }
 
     /// The kernel takes its time to take the probes off: what they see meanwhile counts, too.
