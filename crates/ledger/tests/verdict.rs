@@ -376,3 +376,32 @@ fn what_is_looked_at_rarely_is_judged_all_the_same() {
         }
     }
 }
+
+/// Looks that come at odd times see odd steps of an even rate.
+#[test]
+fn what_lies_on_a_line_is_even_however_it_is_looked_at() {
+    let ending = |shape: Shape, seed: u64| {
+        let mut random = Random::new(seed);
+        let noise = Noise::White(0.02);
+        let points = worlds::series(shape, noise, Looks::Irregular(2.2), 30.0, &mut random);
+        (points.len() >= 12).then(|| watch_points(&points).1)
+    };
+    let lines: Vec<Verdict> = (0..60).filter_map(|seed| ending(Shape::Line(0.5), seed)).collect();
+    let rarely = |v: &&Verdict| v.why.contains("too rarely");
+    let missed: Vec<&Verdict> =
+        lines.iter().filter(|v| v.leak != Some(true) && !rarely(v)).collect();
+    assert!(
+        lines.len() > 30 && missed.is_empty(),
+        "{} of {}: {missed:?}",
+        missed.len(),
+        lines.len()
+    );
+    for seed in 0..60 {
+        for shape in
+            [Shape::WarmUp(20.0, 12.0), Shape::WarmUp(60.0, 25.0), Shape::Logarithm(10.0, 3.0)]
+        {
+            let verdict = ending(shape, seed);
+            assert!(verdict.as_ref().is_none_or(|v| v.leak != Some(true)), "{shape:?} {verdict:?}");
+        }
+    }
+}

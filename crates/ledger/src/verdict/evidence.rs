@@ -2,7 +2,7 @@
 
 use super::climb::{Climb, falls};
 use super::shape::{CLEAR, SLOWING, SMALLEST};
-use super::slope::median;
+use super::slope::{median, theil_sen};
 use super::window::{Window, deepest};
 use super::{Nature, SHORTEST, When};
 use crate::series::{Point, Series};
@@ -30,6 +30,9 @@ const CHANCES: f64 = 1.6;
 const STEADY_TEMPO: [f64; 2] = [0.85, 0.65];
 /// Looks that are further apart, in seconds, tell no steps.
 const RARE: f64 = 4.0;
+/// So many looks, each within this share of the rise of a line, saw even growth.
+const MANY_LOOKS: usize = 9;
+const OFF_LINE: f64 = 0.02;
 /// So many windows back, what a program did says little of what it does.
 const FAR: f64 = 4.0;
 
@@ -70,7 +73,10 @@ fn leaks(series: &Series, seconds: f64, when: When) -> bool {
     let rises = match climb.kept > CLEAR * window.deepest {
         true if climbs(&climb, slowing, when) && !slows(series, &climb, when) => true,
         // Between looks that come rarely no step is seen: what lies on a line all the same is even.
-        true => points.len() as f64 * RARE < seconds && rises_under_noise(&window, &climb),
+        true => {
+            let rare = points.len() as f64 * RARE < seconds;
+            (rare && rises_under_noise(&window, &climb)) || lies_on_a_line(points, &climb)
+        }
         // Chance passes quickly.
         false => {
             rises_under_noise(&window, &climb) && (when == When::Ending || rose_before(points))
@@ -86,6 +92,17 @@ fn climbs(climb: &Climb, slowing: f64, when: When) -> bool {
         && climb.late_to_early >= slowest(slowing, step).min(by_chance(climb, when))
         && (step < COUNTED_STEP || is_steady(climb, when))
         && climb.since <= 1.5 * climb.gap + 1.0
+}
+
+/// Looks that come at odd times see odd steps; where each of many saw what an even rate had come to by then,
+/// it is even.
+fn lies_on_a_line(points: &[Point], climb: &Climb) -> bool {
+    let Some(slope) = theil_sen(points).filter(|_| points.len() >= MANY_LOOKS) else {
+        return false;
+    };
+    let off: Vec<f64> = points.iter().map(|p| p.bytes - slope.median * p.time_s).collect();
+    let level = median(&off);
+    off.iter().all(|off| (off - level).abs() <= OFF_LINE * climb.kept)
 }
 
 /// Whether the window rose likewise without its last eighth.
