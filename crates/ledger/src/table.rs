@@ -56,7 +56,9 @@ impl Sample {
             for item in beyond.items.iter().take(NAMED) {
                 let held: Vec<String> = item.descriptors.iter().map(u32::to_string).collect();
                 let name = shorten(&item.name);
-                write!(text, " [{name} {} fd {}]", bytes(item.bytes), held.join(","))?;
+                let by =
+                    if held.is_empty() { String::new() } else { format!(" fd {}", held.join(",")) };
+                write!(text, " [{name} {}{by}]", bytes(item.bytes))?;
             }
             text.push_str(", ");
         }

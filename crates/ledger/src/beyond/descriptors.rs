@@ -1,12 +1,17 @@
 //! Files in memory and sockets that a process holds by descriptor.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use plumb_target::Process;
 use plumb_target::mounts::MemoryMounts;
+
+use super::sysv;
+
+/// The mode of a descriptor's link says whether it reads.
+const READS: u32 = 0o400;
 
 /// A file in memory, once however many descriptors it has.
 pub(super) struct File {
@@ -26,6 +31,8 @@ pub(super) struct Held {
     pub tmpfs: Vec<File>,
     /// Inodes of sockets.
     pub sockets: Vec<u64>,
+    /// One descriptor of each pipe that is read.
+    pub pipes: Vec<u32>,
 }
 
 /// The memory files and sockets of a process; `None` where its descriptors may not be seen.
@@ -33,6 +40,7 @@ pub(super) fn held(process: &Process) -> Option<Held> {
     let mounts = MemoryMounts::read(process);
     let mut held = Held::default();
     let mut memory: HashMap<(u64, u64), (bool, File)> = HashMap::new();
+    let mut pipes = HashSet::new();
     for entry in fs::read_dir(process.path("fd")).ok()?.flatten() {
         let Ok(target) = fs::read_link(entry.path()) else { continue };
         let name = target.to_string_lossy();
@@ -40,10 +48,17 @@ pub(super) fn held(process: &Process) -> Option<Held> {
             held.sockets.extend(inode.parse::<u64>().ok());
             continue;
         }
+        let descriptor = entry.file_name().to_str().and_then(|n| n.parse().ok()).unwrap_or(0);
+        if name.starts_with("pipe:[") {
+            let reads = entry.metadata().is_ok_and(|link| link.mode() & READS != 0);
+            if reads && pipes.insert(target) {
+                held.pipes.push(descriptor);
+            }
+            continue;
+        }
         if !name.starts_with('/') {
             continue;
         }
-        let descriptor = entry.file_name().to_str().and_then(|n| n.parse().ok()).unwrap_or(0);
         let Ok(meta) = fs::metadata(entry.path()) else { continue };
         let is_memfd = name.starts_with("/memfd:");
         if !meta.is_file() || !(is_memfd || mounts.is_memory(device(meta.dev()))) {
@@ -66,6 +81,7 @@ pub(super) fn held(process: &Process) -> Option<Held> {
     for (is_memfd, file) in memory.into_values() {
         if is_memfd { held.memfds.push(file) } else { held.tmpfs.push(file) }
     }
+    held.tmpfs.extend(sysv::detached(process));
     Some(held)
 }
 

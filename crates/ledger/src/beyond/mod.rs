@@ -1,7 +1,9 @@
 //! Memory that RSS does not show and that still takes the machine down.
 
 mod descriptors;
+mod pipes;
 mod sockets;
+mod sysv;
 mod unix;
 
 use std::collections::HashMap;
@@ -24,7 +26,7 @@ pub enum Kind {
     PageTables,
     /// Kernel stacks of its threads.
     KernelStacks,
-    /// What waits in its sockets.
+    /// What waits in its sockets, and in the pipes that it reads.
     Sockets,
     /// Pinned by drivers or locked: part of it may be in RSS too, but none of it can be taken back.
     Pinned,
@@ -141,7 +143,7 @@ pub(crate) fn look(scene: &Scene, notes: &mut Vec<String>) -> Result<(Vec<Beyond
     if scene.depth.beyond
         && let Some(held) = descriptors::held(&scene.process)
     {
-        sockets = sockets::queued(&scene.process, &held.sockets, notes);
+        sockets = queued(&scene.process, &held, notes);
         all = Files::new(&held, resident_by_file(scene));
         memfds = Some(unmapped(held.memfds, &all.mapped));
         tmpfs = Some(unmapped(held.tmpfs, &all.mapped));
@@ -175,10 +177,22 @@ pub(crate) fn look(scene: &Scene, notes: &mut Vec<String>) -> Result<(Vec<Beyond
 /// what waits in its sockets; `None` where its descriptors may not be seen.
 pub(crate) fn files_held(process: &Process) -> Option<(Files, Vec<(Kind, u64)>)> {
     let held = descriptors::held(process)?;
-    let sockets = sockets::queued(process, &held.sockets, &mut Vec::new());
+    let sockets = queued(process, &held, &mut Vec::new());
     let files = [(Kind::MemfdUnmapped, sum(&held.memfds)), (Kind::TmpfsUnmapped, sum(&held.tmpfs))];
     let sums = files.into_iter().chain(sockets.map(|bytes| (Kind::Sockets, bytes))).collect();
     Some((Files::new(&held, HashMap::new()), sums))
+}
+
+/// What waits in its sockets and pipes; `None` where neither can be asked.
+fn queued(process: &Process, held: &descriptors::Held, notes: &mut Vec<String>) -> Option<u64> {
+    let sockets = sockets::queued(process, &held.sockets, notes);
+    let pipes = pipes::waiting(process, &held.pipes);
+    if pipes.is_none() {
+        notes.push(
+            "what waits in its pipes cannot be seen: its descriptors may not be copied".into(),
+        );
+    }
+    sockets.into_iter().chain(pipes).reduce(|a, b| a + b)
 }
 
 fn sum(files: &[descriptors::File]) -> u64 {
