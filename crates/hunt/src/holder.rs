@@ -12,31 +12,56 @@ use crate::report::{Culprit, Way};
 use crate::show::PLUMBING;
 
 /// How functions begin that only pass on what their caller wants: of languages' own libraries.
-const PASSED_ON: [&str; 14] = [
+const PASSED_ON: [&str; 32] = [
     "std::",
     "core::",
     "alloc::",
     "<std::",
     "<core::",
     "<alloc::",
+    "<str>::",
+    "<[",
+    "<&dyn core::",
+    "<dyn core::",
     "hashbrown::",
     "__gnu_cxx::",
     "__rust",
     "__rdl",
     "runtime.",
+    "strings.",
+    "bytes.",
+    "strconv.",
+    "fmt.",
+    "io.",
+    "bufio.",
+    "sync.",
+    "slices.",
+    "maps.",
+    "reflect.",
+    "encoding/",
+    "compress/",
+    "net/",
+    "regexp.",
     "x_cgo_",
     "_cgo_",
     "_dl_",
 ];
+/// What a template's name may begin with: the type that it returns.
+const RETURNED: [&str; 2] = ["void ", "bool "];
 /// Ways listed of one culprit.
 const WAYS: usize = 20;
 
 /// A process and a function of it: its name, or its address, and its module, or its file of Python.
 pub type Holder = (u32, Option<String>, Option<u64>, Option<String>);
 
+/// The innermost frame that is the program's own.
+pub fn own_frame(culprit: &Culprit) -> Option<&Frame> {
+    culprit.frames.iter().find(|f| is_own(f))
+}
+
 /// The function that holds a stack's memory. `None` where no frame is the program's own.
 pub fn holder(culprit: &Culprit) -> Option<Holder> {
-    let own = culprit.frames.iter().find(|f| is_own(f))?;
+    let own = own_frame(culprit)?;
     let place = if own.kind == FrameKind::Python { &own.file } else { &own.module };
     Some((culprit.pid, own.function.clone(), own.address, place.clone()))
 }
@@ -46,12 +71,17 @@ fn is_own(f: &Frame) -> bool {
         return true;
     }
     let Some(module) = f.module.as_deref().and_then(|m| m.rsplit('/').next()) else { return false };
-    let function = f.function.as_deref().unwrap_or_default();
-    let function = function.strip_prefix("void ").unwrap_or(function);
-    let frame = std::slice::from_ref(f);
     !PLUMBING.iter().any(|p| module.starts_with(p))
-        && !PASSED_ON.iter().any(|p| function.starts_with(p))
-        && !allocators::allocates(frame)
+        && !passes_on(f)
+        && !allocators::allocates(std::slice::from_ref(f))
+}
+
+/// Whether a function only passes on what its caller wants.
+pub fn passes_on(f: &Frame) -> bool {
+    let function = f.function.as_deref().unwrap_or_default();
+    let function = RETURNED.iter().find_map(|r| function.strip_prefix(r)).unwrap_or(function);
+    let wraps_mmap = ["mmap", "mmap64", "mmap_syscall"].iter().any(|end| function.ends_with(end));
+    wraps_mmap || PASSED_ON.iter().any(|p| function.starts_with(p))
 }
 
 /// Makes one of the stacks of a function where each is smaller than `least`, and of all stacks of the
@@ -170,5 +200,15 @@ mod tests {
         c.frames[1].module = Some("/bin/server".to_owned());
         assert_eq!(holder(&c).and_then(|h| h.1).as_deref(), Some("keep"));
         assert_eq!(holder(&culprit(1, MMAP)), None);
+        let go =
+            [MMAP, "runtime.mallocgc", "strings.(*Builder).grow", "strings.Repeat", "main.keep"];
+        let rust = [MMAP, "alloc::alloc::alloc", "<str>::repeat", "app::keep", "app::main"];
+        let wrapped = [MMAP, "orig_mmap_syscall", "os_mmap", "pool_grow", "main"];
+        for (frames, keeps) in [(go, "main.keep"), (rust, "app::keep"), (wrapped, "pool_grow")] {
+            assert_eq!(
+                holder(&culprit(1, &frames.join(" "))).and_then(|h| h.1).as_deref(),
+                Some(keeps)
+            );
+        }
     }
 }

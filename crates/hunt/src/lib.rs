@@ -23,6 +23,7 @@ mod objects;
 mod profiles;
 mod report;
 mod run;
+mod short;
 pub mod show;
 mod untraced;
 

@@ -8,7 +8,9 @@ use plumb_target::printable;
 use plumb_trace::{Frame, FrameKind};
 
 use crate::culprits::STARVED;
+use crate::holder::{own_frame, passes_on};
 use crate::report::{Culprit, Report};
+use crate::short::short;
 
 /// Culprits shown, and frames of the first and of the others; the JSON has all.
 const CULPRITS: usize = 4;
@@ -103,6 +105,9 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
             r.may_be_first
         )?;
     }
+    if let Some(told) = r.culprits.first().and_then(collected) {
+        writeln!(out, "          ({told})")?;
+    }
     for (c, most) in r.culprits.iter().zip(FRAMES) {
         writeln!(out, "culprit   {}", if v.copies { copier(c) } else { headline(c) })?;
         if let Some(ways) = c.ways.len().checked_sub(1).filter(|more| *more > 0) {
@@ -126,6 +131,20 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
         writeln!(out, "          … {} more culprits, see --json", r.culprits.len() - CULPRITS)?;
     }
     Ok(())
+}
+
+/// Of a heap that a collector frees the stacks tell less.
+pub fn collected(c: &Culprit) -> Option<&'static str> {
+    const MARKS: [&str; 2] = ["runtime.(*mheap)", "v8::internal::"];
+    let is_collector = |f: &Frame| {
+        let name = f.function.as_deref().unwrap_or_default();
+        let module = f.module.as_deref().unwrap_or_default();
+        MARKS.iter().any(|mark| name.starts_with(mark)) || module.ends_with("/libjvm.so")
+    };
+    c.frames.iter().any(is_collector).then_some(
+        "who made a heap grow that a collector frees, garbage counted: who keeps it, only the language's \
+         own profiler knows",
+    )
 }
 
 /// Which files have no names for what was shown of them, and what finds their debug files.
@@ -158,13 +177,15 @@ fn telling(frames: &[Frame]) -> Vec<(&Frame, usize)> {
     let is_plumbing = |f: &Frame| {
         let Some(module) = f.module.as_deref().filter(|_| !python(f)) else { return false };
         let name = module.rsplit('/').next().unwrap_or(module);
-        Some(module) == interpreter || PLUMBING.iter().any(|p| name.starts_with(p))
+        Some(module) == interpreter || PLUMBING.iter().any(|p| name.starts_with(p)) || passes_on(f)
     };
     let mut in_python = false;
     let mut told: Vec<(&Frame, usize)> = Vec::new();
     for (i, f) in frames.iter().enumerate() {
         in_python |= python(f);
-        let is_way_in = frames.get(i + 1).is_some_and(|o| python(o) || o.module != f.module);
+        let is_way_in = frames
+            .get(i + 1)
+            .is_some_and(|o| python(o) || o.module != f.module || passes_on(f) && !is_plumbing(o));
         let tells = !is_plumbing(f) || i == 0 || is_way_in && !in_python;
         match told.last_mut() {
             Some((last, times)) if tells && f.function.is_some() && last.function == f.function => {
@@ -197,9 +218,14 @@ fn objects(out: &mut String, r: &Report) -> std::fmt::Result {
     Ok(())
 }
 
-/// What a culprit holds, in one line.
+/// Who holds how much, in one line.
 pub fn headline(c: &Culprit) -> String {
-    let mut parts = vec![format!("{} held in {} pieces", bytes(c.outstanding_bytes), c.count)];
+    let plural = if c.count == 1 { "piece" } else { "pieces" };
+    let held = format!("{} in {} {plural}", bytes(c.outstanding_bytes), c.count);
+    let mut parts = match own_frame(c) {
+        Some(own) => vec![format!("{} holds {held}", titled(own))],
+        None => vec![format!("{held} held")],
+    };
     if c.older_bytes > 0 {
         parts.push(format!("{} by touching memory older than this hunt", bytes(c.older_bytes)));
     }
@@ -211,6 +237,16 @@ pub fn headline(c: &Culprit) -> String {
         parts.push(format!("oldest {}", time(age)));
     }
     format!("{} (process {})", parts.join(", "), c.pid)
+}
+
+/// A function's name, or its address with its file.
+fn titled(f: &Frame) -> String {
+    let module = f.module.as_deref().and_then(|m| m.rsplit('/').next()).unwrap_or("?");
+    printable(&match (&f.function, f.address) {
+        (Some(name), _) => short(name),
+        (None, Some(at)) => format!("{at:#x} [{module}]"),
+        (None, None) => format!("? [{module}]"),
+    })
 }
 
 /// What it copied, in one line.
@@ -226,7 +262,7 @@ fn copier(c: &Culprit) -> String {
 /// `name  file:line  module`
 pub fn frame(f: &Frame) -> String {
     let unnamed = || f.address.map_or("?".to_owned(), |at| format!("{at:#x}"));
-    let name = f.function.clone().unwrap_or_else(unnamed);
+    let name = f.function.as_deref().map_or_else(unnamed, short);
     let module = f.module.as_deref().and_then(|m| m.rsplit('/').next()).unwrap_or("?");
     let place = match (&f.file, f.line) {
         (Some(file), Some(line)) => format!("{}:{line}", file.rsplit('/').next().unwrap_or(file)),
@@ -287,6 +323,24 @@ mod tests {
     }
 
     #[test]
+    fn who_holds_it_is_said_before_all() {
+        let held = |names: &[(&str, &str)]| Culprit {
+            outstanding_bytes: 3 << 20,
+            count: 1,
+            share: Some(0.5),
+            frames: names.iter().map(|(n, m)| frame(FrameKind::Native, n, m)).collect(),
+            ..Culprit::default()
+        };
+        let own = held(&[("mmap", "/lib/libc.so.6"), ("std::f", "/bin/a"), ("keep", "/bin/a")]);
+        let line = "keep holds 3.0 MiB in 1 piece, 50 % of the growth (process 0)";
+        assert_eq!(headline(&own), line);
+        let nobody = held(&[("mmap", "/lib/libc.so.6")]);
+        assert_eq!(headline(&nobody), "3.0 MiB in 1 piece held, 50 % of the growth (process 0)");
+        let go = held(&[("runtime.(*mheap).grow", "/bin/a"), ("main.keep", "/bin/a")]);
+        assert!(collected(&go).is_some() && collected(&own).is_none());
+    }
+
+    #[test]
     fn a_file_without_symbols_is_told_by_its_build_id() {
         let bare = |module: &str| Frame {
             module: Some(module.to_owned()),
@@ -338,5 +392,9 @@ mod tests {
         let expected =
             [("brk", 1), ("malloc", 1), ("os_urandom", 1), ("read", 1), ("walk", 2), ("hook", 1)];
         assert_eq!(told, expected);
+        let names = ["operator_new", "std::a", "std::b", "keep", "main"];
+        let told: Vec<Frame> = names.map(|name| native(name, "/bin/server")).into();
+        let told: Vec<_> = telling(&told).iter().filter_map(|(f, _)| f.function.clone()).collect();
+        assert_eq!(told, ["operator_new", "std::b", "keep", "main"]);
     }
 }

@@ -91,12 +91,17 @@ fn advice(report: &Report) -> String {
 
 fn who(report: &Report) -> String {
     if report.culprits.is_empty() {
-        return "<h2>Who holds it</h2><p>Nothing that grows is held by a stack seen here.</p>"
-            .into();
+        let why = report.cost.not_traced.as_deref().or(report.cost.too_few.as_deref());
+        let why = why.map_or("Nothing that grows is held by a stack seen here.".into(), |why| {
+            format!("Not named: {}", escape(why))
+        });
+        return format!("<h2>Who holds it</h2><p>{why}</p>");
     }
+    let collected = report.culprits.first().and_then(show::collected);
+    let collected = collected.map_or(String::new(), |told| format!("<p>Here {told}.</p>"));
     let flame = flame::svg(report);
     let mut out = format!(
-        "<h2>Who holds it</h2><div class=\"flame\">{flame}</div><p class=\"dim\">Widths are bytes \
+        "<h2>Who holds it</h2>{collected}<div class=\"flame\">{flame}</div><p class=\"dim\">Widths are bytes \
          still held; callers below, Python in yellow.</p>"
     );
     for (index, culprit) in report.culprits.iter().enumerate() {
