@@ -16,7 +16,7 @@ const BUDGET: &str = "60";
 /// Program, bytes a second, further environment, the layer that leaks, how far off the rate may be.
 type Leak = (&'static str, u32, &'static [(&'static str, &'static str)], &'static str, f64);
 
-const LEAKS: [Leak; 16] = [
+const LEAKS: [Leak; 18] = [
     ("malloc_in_use", 8_000_000, &[], "heap_in_use", 0.1),
     ("malloc_in_use", 1_000_000, &[], "heap_in_use", 0.1),
     ("malloc_in_use", 500_000, &[], "heap_in_use", 0.1),
@@ -28,6 +28,8 @@ const LEAKS: [Leak; 16] = [
     ("jit_pages", 1_000_000, &[], "jit", 0.1),
     ("thread_stacks", 8_000_000, &[], "stacks", 0.1),
     ("memfd_held", 8_000_000, &[], "memfd_unmapped", 0.1),
+    ("shm_detached", 1_000_000, &[], "tmpfs_unmapped", 0.1),
+    ("pipes_unread", 1_000_000, &[], "sockets", 0.1),
     ("fork_child", 1_000_000, &[], "anonymous", 0.1),
     ("file_private", 1_000_000, &[], "anonymous", 0.1),
     ("leak_under_noise", 1_000_000, &[], "heap_in_use", 0.1),

@@ -174,6 +174,11 @@ fn a_jvm_that_has_not_collected_its_old_generation_yet_is_not_judged() {
     let line = watch_jvm(150, 600.0, |time| 300.0 + 2.0 * time, filling);
     assert_eq!(line.verdict.leak, None, "{line:?}");
     assert!(line.verdict.why.contains("has not collected"), "{line:?}");
+    // Nor is what piles up in memory that it took long ago.
+    let line =
+        watch_jvm(150, 900.0, |_| 900.0, |time| (50.0 + 2.0 * time, u64::from(time > 100.0)));
+    assert_eq!(line.verdict.leak, None, "{line:?}");
+    assert!(line.verdict.why.contains("old generation rose"), "{line:?}");
     // And one whose collections free what had piled up does not leak.
     let sawtooth = |time: f64| (50.0 + 2.0 * (time % 40.0), (time / 40.0) as u64);
     let line = watch_jvm(150, 900.0, |_| 900.0, sawtooth);

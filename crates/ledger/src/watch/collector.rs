@@ -105,6 +105,15 @@ impl JavaSeries {
         }
         let capacity = heap.capacity_bytes as f64;
         let is_heap = bytes as f64 <= capacity * (1.0 + BESIDE_SHARE) + BESIDE;
+        // Objects pile up in memory that it took long ago.
+        if layer.leak == Some(false) && old.leak == Some(true) && is_heap {
+            let why = format!(
+                "cannot tell: the JVM's old generation rose through the last {seconds:.0} s in memory that it \
+                 had, and was collected {collections} times: growth through three of them tells; \
+                 `jcmd PID GC.run` makes one now"
+            );
+            return Verdict { leak: None, why, ..old };
+        }
         if layer.leak != Some(true) || !is_heap {
             return layer;
         }
