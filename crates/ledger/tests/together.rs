@@ -97,6 +97,15 @@ fn ever_more_processes_of_which_none_ends_are_a_leak_of_processes() {
     assert!((line.verdict.bytes_per_s.expect("a rate") / MB - 1.0).abs() < 0.05, "{line:?}");
     assert!(line.verdict.why.contains("ever more processes"), "{line:?}");
     assert!(each.iter().all(|line| line.verdict.leak != Some(true)));
+    // A script that starts them starts others between, which end.
+    let (line, _) = watched(200, &{
+        let mut with = leaking;
+        with.extend((0..220).map(|n| process(f64::from(n), f64::from(n) + 2.0, |_| [0.3, 0.0])));
+        with
+    });
+    assert_eq!(line.verdict.leak, Some(true), "{line:?}");
+    let leaking: Vec<Process> =
+        (0..220).map(|n| process(f64::from(n), 999.0, |_| [1.0, 0.0])).collect();
     let early = of_all(100, &leaking);
     assert!(early.verdict.leak.is_none() && early.verdict.why.contains("longer"), "{early:?}");
     // A pool that grows to its size, connections that come ever more slowly, and a fleet that fills.

@@ -29,10 +29,9 @@ const KNOWN: f64 = 0.1;
 const REPLACED: f64 = 2.0;
 const ENDED: usize = 8;
 /// For so many seconds ever more of them must have come: a pool of workers or of connections fills likewise,
-/// until it is full. So many at least, of which no more than this share ended.
+/// until it is full. So many at least.
 const CAME: f64 = 150.0;
 const ENOUGH_CAME: usize = 24;
-const FEW_ENDED: f64 = 0.1;
 /// So many children that lived as long, or half as long, say how such children end.
 const ENOUGH_LIVES: usize = 3;
 /// So many as a share of those before are fewer.
@@ -278,24 +277,23 @@ fn coming_and_going(members: &[&Member], now: f64, when: When) -> Option<(usize,
 fn ever_more(members: &[&Member], now: f64, when: When) -> Option<(usize, Verdict)> {
     spans(CAME, now - begun(members)).find_map(|span| {
         let since = now - span;
-        let came: Vec<&Member> =
-            members.iter().copied().filter(|m| m.from > since + LATER * span).collect();
-        let ended = members.iter().filter(|m| m.ended && m.to >= since).count();
-        if came.len() < ENOUGH_CAME || ended as f64 > FEW_ENDED * came.len() as f64 {
+        let came = |m: &&Member| !m.ended && m.from > since + LATER * span;
+        let came: Vec<&Member> = members.iter().copied().filter(came).collect();
+        if came.len() < ENOUGH_CAME {
             return None;
         }
         let held = |time: f64| came.iter().filter(move |member| member.lives_at(time));
         let all = sum(since, now, |time| held(time).map(|m| m.own(0, time)).sum());
         let verdict = judge(&all, Nature::Held, when);
-        // As many must come late as early, in all that was watched: who were there first grow for themselves,
-        // and connections that come ever more slowly are no leak.
+        // As many more must there be late as early, in all that was watched: who were there first grow for
+        // themselves, those that are replaced are no more, and connections that come ever more slowly no leak.
         let usual = all.points().last()?.bytes / came.len() as f64;
         let number = sum(begun(members), now, |time| {
             usual * members.iter().filter(|member| member.lives_at(time)).count() as f64
         });
         let more = judge(&number, Nature::Held, When::Watching);
         let whose =
-            format!("ever more processes ({} came in {span:.0} s, {ended} ended)", came.len());
+            format!("ever more processes ({} came in {span:.0} s and did not end)", came.len());
         let leaks = verdict.leak == Some(true)
             && more.leak == Some(true)
             && more.window_s >= (1.0 - LATER) * span;
