@@ -138,7 +138,20 @@ impl Stack {
         let router = Process::plumb("router", &args);
         let url = format!("http://127.0.0.1:{port}");
         healthy("router", &url, &router);
-        Self { router, url, prefill, decode }
+        let stack = Self { router, url, prefill, decode };
+        stack.wait_up();
+        stack
+    }
+
+    /// Waits until the router sees every instance up. It is healthy sooner: decode alone can
+    /// serve, and a first request would then not go the way that is tested.
+    fn wait_up(&self) {
+        for instance in self.prefill.iter().chain(&self.decode) {
+            let up = format!("plumb_router_up{{instance=\"{}\"}}", instance.url);
+            wait_for(&format!("{} is up", instance.url), READY, || {
+                (metric(&self.url, &up) == 1.0).then_some(())
+            });
+        }
     }
 
     /// A URL of the router.
