@@ -16,9 +16,13 @@ use crate::report::{Culprit, Step};
 
 /// No more are named.
 const MOST: usize = 20;
-/// A stack that holds less than this share of the growth is left out, but for the first few.
+/// A stack that holds less than this share of the growth is left out, but for the first few where those
+/// before them do not hold most of it.
 const LEAST_SHARE: f64 = 0.01;
 const LEAST_NAMED: usize = 3;
+const MOST_OF_IT: f64 = 0.9;
+/// Where all stacks hold less than this share of the growth, whoever made it was not seen.
+const LEAST_IN_ALL: f64 = 0.05;
 
 /// Above this part of its time waiting for a processor, a hunt sees too little of who allocates.
 pub const STARVED: f64 = 0.2;
@@ -84,6 +88,9 @@ pub fn name(
     let mut culprits: Vec<Culprit> =
         held.iter().map(|h| of_holding(tracer, h, growth, now_ns)).collect();
     charge_older(tracer, &mut culprits, verdict.pid, &older, older_growth, growth);
+    if culprits.iter().map(Culprit::held).sum::<u64>() < (growth as f64 * LEAST_IN_ALL) as u64 {
+        return (Vec::new(), None);
+    }
     if matches!(layer.as_str(), "heap_in_use" | "python_in_use") {
         scale(&mut culprits, verdict, growth);
     }
@@ -124,10 +131,12 @@ pub fn biggest(mut all: Vec<Culprit>, layer: &str) -> Vec<Culprit> {
     culprits.sort_by_key(size);
     let is_small = |c: &Culprit| c.share.is_some_and(|s| s < LEAST_SHARE);
     let mut culprits = by_function(culprits, is_small);
-    let mut place = 0;
+    let (mut place, mut told) = (0, 0.0);
     culprits.retain(|c| {
+        let is_kept = !is_small(c) || place < LEAST_NAMED && told < MOST_OF_IT;
         place += 1;
-        place <= LEAST_NAMED || !is_small(c)
+        told += c.share.unwrap_or(0.0);
+        is_kept
     });
     culprits.retain(|c| c.held() > 0);
     culprits.truncate(MOST);
@@ -327,6 +336,23 @@ mod tests {
         assert!(too_few(5000, Of::Objects, 0.0).is_some_and(|why| why.contains("no probe")));
         assert!(too_few(5000, Of::Heap, 0.0).is_some(), "they were seen, and nearly all freed");
         assert!(too_few(12, Of::Heap, 0.0).is_none(), "who allocates rarely is who makes it grow");
+    }
+
+    #[test]
+    fn small_stacks_are_told_only_where_nobody_else_is() {
+        let of = |(held, share, name): (u64, f64, &str)| {
+            let function = Some(name.to_owned());
+            let frames = vec![plumb_trace::Frame { function, ..plumb_trace::Frame::unknown() }];
+            let share = Some(share);
+            Culprit { outstanding_bytes: held, share, frames, ..Culprit::default() }
+        };
+        let told = |all: &[(u64, f64, &str)]| {
+            let all = all.iter().map(|c| of(*c)).collect();
+            biggest(all, "anonymous").iter().map(|c| c.outstanding_bytes).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&[(9990, 0.999, "a"), (6, 0.0006, "b"), (4, 0.0004, "c")]), [9990]);
+        let many = [(80, 0.008, "a"), (70, 0.007, "b"), (60, 0.006, "c"), (50, 0.005, "d")];
+        assert_eq!(told(&many), [80, 70, 60]);
     }
 
     #[test]
