@@ -32,6 +32,23 @@ fn leaks(line: &Line, name: &str) -> Option<bool> {
 }
 
 #[test]
+fn a_leak_under_teeth_whose_lows_are_one_look_of_three_is_found() {
+    let line = watched(95, |time| {
+        let tooth = if (time as u32).is_multiple_of(3) { 0.0 } else { 40.0 };
+        let rss = (5.0 + 0.5 * time + tooth) * MB;
+        Observation {
+            rss,
+            counters: [(Counter::Anonymous, rss)].into(),
+            sampled: true,
+            layers: [("heap_in_use".to_owned(), rss)].into(),
+            ..Observation::default()
+        }
+    });
+    assert_eq!(leaks(&line, "heap_in_use"), Some(true), "{line:?}");
+    assert!((line.verdict.bytes_per_s.expect("a rate") / MB - 0.5).abs() < 0.05, "{line:?}");
+}
+
+#[test]
 fn a_layer_that_hardly_grew_is_not_charged_with_what_was_not_seen() {
     let line = watch(80, |time| match time {
         0 => vec![("heap_in_use", 90.0), ("heap_retained", 6.0), ("python_in_use", 4.0)],

@@ -75,12 +75,10 @@ fn leaks(series: &Series, seconds: f64, when: When) -> bool {
         // Between looks that come rarely no step is seen: what lies on a line all the same is even.
         true => {
             let rare = points.len() as f64 * RARE < seconds;
-            (rare && rises_under_noise(&window, &climb)) || lies_on_a_line(points, &climb)
+            (rare && rises_under_noise(&window)) || lies_on_a_line(points, &climb)
         }
         // Chance passes quickly.
-        false => {
-            rises_under_noise(&window, &climb) && (when == When::Ending || rose_before(points))
-        }
+        false => rises_under_noise(&window) && (when == When::Ending || rose_before(points)),
     };
     rises && !decayed(series, seconds, when) && !may_fall(series, &window)
 }
@@ -112,7 +110,7 @@ fn rose_before(points: &[Point]) -> bool {
     let before = &points[..points.partition_point(|p| p.time_s <= until)];
     match (Window::new(before), Climb::new(before)) {
         (Some(window), Some(climb)) => {
-            climb.kept > CLEAR * window.deepest || rises_under_noise(&window, &climb)
+            climb.kept > CLEAR * window.deepest || rises_under_noise(&window)
         }
         _ => false,
     }
@@ -125,7 +123,7 @@ fn slowest(slowing: f64, step: f64) -> f64 {
     if each.is_finite() { slowing.min(each / (each + 1.0) - 0.01) } else { slowing }
 }
 
-fn rises_under_noise(window: &Window, climb: &Climb) -> bool {
+fn rises_under_noise(window: &Window) -> bool {
     // Under noise or a sawtooth the floor must have risen by a fair part of all that moved, and a few
     // big steps must be outlived by a longer window.
     window.rise > CLEAR * window.noise
@@ -133,7 +131,7 @@ fn rises_under_noise(window: &Window, climb: &Climb) -> bool {
         && window.short < SHORT_OF_LINE * window.rise
         && window.standing_bins() <= 1
         && window.rise >= window.range / 3.0
-        && climb.step <= climb.kept / 3.0
+        && window.largest_step() <= window.rise / 3.0
 }
 
 /// Whether a longer time shows growth that slows down: late in a logarithm, each minute is a line.

@@ -80,6 +80,12 @@ impl Window {
         if early > 0.0 { late / early } else { f64::INFINITY }
     }
 
+    /// The most by which the floor rose from one bin to the next. What lies above the floor of the last looks
+    /// may fall yet: it is no step.
+    pub fn largest_step(&self) -> f64 {
+        self.floors.windows(2).map(|f| f[1].bytes - f[0].bytes).fold(0.0, f64::max)
+    }
+
     /// How often the floor did not rise from one bin to the next; a bin without a look is no rise.
     pub fn standing_bins(&self) -> usize {
         let rises = self.floors.windows(2).filter(|f| f[1].bytes > f[0].bytes).count();

@@ -296,7 +296,7 @@ impl History {
                 continue;
             }
             let nature = self.nature("anonymous");
-            let together = self.judge(&held.without_glitches(), nature, when);
+            let together = self.judge_sampled(held, nature, when);
             let Some(whole) = self.counters.get(&group) else { continue };
             let mut together = confirmed(together, held, whole);
             if self.collected {
@@ -343,9 +343,20 @@ impl History {
         }
     }
 
+    /// The verdict on what full samples saw: a glitch of one hides no growth, nor makes any. A look that
+    /// stands alone may be the low of a sawtooth, too, which is all that shows its floor.
+    fn judge_sampled(&self, series: &Series, nature: Nature, when: When) -> Verdict {
+        let smooth = self.judge(&series.without_glitches(), nature, when);
+        match smooth.leak {
+            None => Some(self.judge(series, nature, when)).filter(|raw| raw.leak == Some(true)),
+            _ => None,
+        }
+        .unwrap_or(smooth)
+    }
+
     fn judge_layer(&self, name: &str, when: When) -> Verdict {
         let series = &self.layers[name];
-        let own = self.judge(&series.without_glitches(), self.nature(name), when);
+        let own = self.judge_sampled(series, self.nature(name), when);
         let shared = counter(name).and_then(|c| self.counters.get(&c));
         let own = match shared {
             Some(whole) => confirmed(own, series, whole),
