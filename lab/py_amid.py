@@ -1,7 +1,8 @@
 """Leaks small objects amid bursts of others: who makes Python's arenas grow is rarely who fills them.
 
-LAB_KIND says of which kind: slots, str, bytes, dict, tuple, closure, or concat: bytes that an interpreter
-with its allocator inlined makes where no probe is, amid encoders of the same size. LAB_SAME has the others be
+LAB_KIND says of which kind: slots, str, bytes, dict, tuple, closure; float, whose memory was given for what
+the pace is reckoned with, since freed ones are kept for the next; or concat: bytes that no function makes
+which a symbol names, amid encoders of the same size. LAB_SAME has the others be
 of the same kind, so many for each that stays."""
 import json
 import os
@@ -35,6 +36,7 @@ KINDS = {
     "dict": (lambda n: {"session": None, "name": None}, lambda n: ({"session": None, "name": None},)),
     "tuple": (lambda n: [(None, held), (held, None)], lambda n: ((1, 2), (1, 2), [1, 2])),
     "concat": (amid_encoders, lambda n: (amid_encoders(n),)),
+    "float": (lambda n: n * 0.37, lambda n: (n * 0.37,)),
     "closure": (closure, lambda n: (closure(n), closure(n).__closure__[0])),
 }
 KIND = os.environ.get("LAB_KIND", "slots")

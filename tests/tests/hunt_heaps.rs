@@ -141,7 +141,8 @@ fn what_an_allocators_own_profiler_wrote_is_read() {
 #[test]
 fn objects_are_charged_to_who_keeps_them() {
     let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
-    for (interpreter, kind) in [("python3", "slots"), ("/usr/bin/python3", "str")] {
+    let debian = "/usr/bin/python3";
+    for (interpreter, kind) in [("python3", "slots"), ("python3", "float"), (debian, "str")] {
         let hunt = || {
             let mut command = Command::new(interpreter);
             command.arg(lab::folder().join("py_amid.py")).env("LAB_KIND", kind);
@@ -172,26 +173,30 @@ fn objects_are_not_charged_to_who_makes_most_of_the_kind() {
             command.env("LAB_KIND", kind).env("LAB_SAME", "30");
             hunt_of(command, None, "python")
         };
-        let was_sampled = |report: &Value| report["culprits"][0]["share_error"].is_f64();
-        let Some(report) = (0..3).map(|_| hunt()).find(was_sampled) else {
+        // On a starved machine too little is seen, and the report says that it cannot tell who is first.
+        let is_certain = |report: &Value| report["may_be_first"] == 1;
+        let Some(report) = (0..3).map(|_| hunt()).find(is_certain) else {
             panic!("{kind}: too little seen, three times")
         };
         assert_keeps_in(&report, "python", ("remember", 0.5), kind);
-        assert!(report["may_be_first"].as_u64().is_some_and(|n| n >= 1), "{report:#}");
     }
 }
 
-/// What stays is made where no probe is, and lies where what was seen lay until then: nobody is blamed.
+/// What stays is made by an inlined copy of the allocator, and lies where what others make lay until then.
+/// Where the kernel cannot probe that many places, nobody is blamed.
 #[test]
-fn what_nobody_was_seen_to_make_is_not_who_was_seen() {
+fn what_a_copy_of_the_allocator_gives_is_not_who_was_there_before() {
     let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
     let mut command = Command::new("/usr/bin/python3");
     command.arg(lab::folder().join("py_amid.py")).env("LAB_KIND", "concat");
     let report = hunt_of(command, None, "python");
     let seen = report["verdict"]["layer"].as_str().unwrap_or("none");
     assert!(seen.starts_with("python"), "{:#}", report["verdict"]);
-    assert_eq!(report["culprits"], serde_json::json!([]), "{:#}", report["cost"]);
-    assert!(report["cost"]["too_few"].is_string(), "{:#}", report["cost"]);
+    if report["culprits"] == serde_json::json!([]) {
+        assert!(report["cost"]["too_few"].is_string(), "{:#}", report["cost"]);
+    } else {
+        assert_keeps_in(&report, "python", ("remember", 0.5), "concat");
+    }
 }
 
 /// Go maps memory on a stack of its runtime's: the goroutine that wanted it is on another.

@@ -95,6 +95,9 @@ INLINE int give_chunk(struct regs *r)
 	return 0;
 }
 
+/* For how many bytes an object of Python's is said to stand, and a block that may become one. */
+enum { OBJECT = 1, BLOCK = 2 };
+
 /* An object of Python's: its pool knows its size, and where its block begins. */
 INLINE int give_object(struct regs *r)
 {
@@ -103,12 +106,37 @@ INLINE int give_object(struct regs *r)
 	struct record *rec = scratch_of();
 	if (!t || !has_room_for_samples() || !rec || !r->ax)
 		return 0;
-	tell_given(rec, t, r, r->ax, 1, 0);
+	tell_given(rec, t, r, r->ax, OBJECT, 0);
+	return 0;
+}
+
+/* A block of Python's, in a register, where an inlined copy of its allocator takes it off its pool. */
+INLINE int give_block(struct regs *r, u32 number)
+{
+	u32 tgid = pid_tgid() >> 32;
+	struct target *t = map_lookup(&targets, &tgid);
+	struct record *rec = scratch_of();
+	u64 at = 0;
+	/* Read one after the other: a pointer into the registers that depends on the number is refused. */
+#define REGISTER(n, name)                          \
+	{                                          \
+		u64 value = r->name;               \
+		asm volatile("" : "+r"(value));    \
+		if (number == (n))                 \
+			at = value;                \
+	}
+	REGISTER(0, ax) REGISTER(1, cx) REGISTER(2, dx) REGISTER(3, bx) REGISTER(5, bp)
+	REGISTER(6, si) REGISTER(7, di) REGISTER(8, r8) REGISTER(9, r9) REGISTER(10, r10)
+	REGISTER(11, r11) REGISTER(12, r12) REGISTER(13, r13) REGISTER(14, r14) REGISTER(15, r15)
+#undef REGISTER
+	if (!t || !has_room_for_samples() || !rec || !at)
+		return 0;
+	tell_given(rec, t, r, at, BLOCK, 0);
 	return 0;
 }
 
 /* One program is on many functions. The cookie's low byte says which kind of function it is, as `Ask`
- * and `Give` of src/allocators.rs, the rest which one. */
+ * and `Give` of src/allocators.rs, the rest which one; of a copy, the rest is the register. */
 enum { COOKIE_FUNCTION = 8, COOKIE_KIND = 0xff };
 
 SEC("uprobe")
@@ -129,6 +157,8 @@ int asks(struct regs *r)
 		return ask(function, r->si * r->dx, 0, 0);
 	case 6:
 		return ask(function, r->dx, r->si, 0);
+	case 7:
+		return give_block(r, function);
 	default:
 		return ask(function, r->dx, 0, r->di);
 	}

@@ -30,6 +30,8 @@ pub enum Ask {
     ContextCalloc,
     /// The third; the second is what it replaces, behind a context.
     ContextRealloc,
+    /// Nothing is asked: this is where a block is taken, and its address is in a register.
+    Taken,
 }
 
 /// Where the size of what was given is known from: the cookies of `gives` in `bpf/alloc.h`.
@@ -68,6 +70,26 @@ pub struct Free {
     pub has_context: bool,
 }
 
+/// An instruction at which an inlined copy of an allocator has a block in a register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taking {
+    /// The file, as this process can open it.
+    pub path: PathBuf,
+    /// Where the instruction begins in it.
+    pub offset: u64,
+    /// The register, as instructions number it.
+    pub register: u8,
+}
+
+/// Where an allocator that was inlined is probed.
+#[derive(Debug, Clone, Default)]
+pub struct Copies {
+    /// Where they take blocks.
+    pub takings: Vec<Taking>,
+    /// The functions beside them.
+    pub points: Vec<Point>,
+}
+
 /// What is to be probed in a process.
 #[derive(Debug, Clone, Default)]
 pub struct Allocators {
@@ -75,6 +97,8 @@ pub struct Allocators {
     pub points: Vec<Point>,
     /// Those that take back; none of glibc's, whose chunks tell that they were.
     pub frees: Vec<Free>,
+    /// What to probe instead of the points, where the kernel puts one program on many places.
+    pub copies: Option<Copies>,
     /// The text that they are in.
     pub text: Vec<Range<u64>>,
     /// Whether all of it is glibc's malloc, whose chunks tell whether they are in use.

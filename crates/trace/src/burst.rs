@@ -10,11 +10,11 @@ use plumb_target::{Memory, Process, ReadMemory};
 
 use crate::Error;
 use crate::account::StackId;
-use crate::allocators::{self, Allocators, Point, refusal};
+use crate::allocators::{self, Allocators, Ask, Point, Taking, refusal};
 use crate::followed;
 use crate::headers::Headers;
 use crate::keeper::{Keeper, Link, Placement};
-use crate::objects::{Objects, Which};
+use crate::objects::{Objects, Seen, Which};
 use crate::probe::Probe;
 use crate::programs::Programs;
 use crate::samples::{Fate, Kept, Sample, Samples};
@@ -45,6 +45,7 @@ pub enum Of {
 pub struct Bursts {
     process: Process,
     allocators: Allocators,
+    takings: Vec<Taking>,
     keeper: Keeper,
     links: Vec<Link>,
     samples: Samples,
@@ -69,23 +70,28 @@ impl Bursts {
         };
         let tells = !allocators.told.is_empty();
         let together = probe.bursts()?.together();
+        let mut takings = Vec::new();
+        let mut seen = if allocators.frees.is_empty() { Seen::Made } else { Seen::Given };
+        if let Some(copies) = allocators.copies.take().filter(|_| together) {
+            (allocators.points, takings, seen) = (copies.points, copies.takings, Seen::Taken);
+        }
         if !together {
             // One after the other takes long: the last named are the busiest.
             let points = &mut allocators.points;
             points.drain(..points.len().saturating_sub(SINGLY_MOST));
         }
-        let are_made = allocators.frees.is_empty();
         let keeper = Keeper::start(together).map_err(|e| refusal("malloc", &e.to_string()))?;
         Ok(Self {
             process: *process,
             allocators,
+            takings,
             keeper,
             links: Vec::new(),
             samples: Samples::default(),
             of,
             tells,
             refused: false,
-            objects: (of == Of::Objects).then(|| Objects::of(process, are_made)),
+            objects: (of == Of::Objects).then(|| Objects::of(process, seen)),
         })
     }
 
@@ -187,6 +193,17 @@ impl Bursts {
                 let on = keeper.on(program, (path, places), at_return, pid, links);
                 on.map_err(|e| refusal("malloc", &e.to_string()))?;
             }
+        }
+        for takings in self.takings.chunk_by(|a, b| a.path == b.path) {
+            let taken = |t: &Taking| Placement {
+                offset: t.offset,
+                cookie: u64::from(t.register) << FUNCTION | Ask::Taken as u64,
+                counter: 0,
+            };
+            let places: Vec<Placement> = takings.iter().map(taken).collect();
+            let at = (takings[0].path.as_path(), places.as_slice());
+            let on = keeper.on(programs.entry(), at, false, pid, links);
+            on.map_err(|e| refusal("malloc", &e.to_string()))?;
         }
         Ok(())
     }
@@ -297,9 +314,11 @@ fn addresses(samples: &Samples) -> impl Iterator<Item = u64> {
     samples.tracked().map(|(address, _)| address)
 }
 
+/// From which bit on a cookie says which function, or which register.
+const FUNCTION: u64 = 8;
+
 /// Offsets with the cookies of `asks`, and of `gives`.
 fn cookies(points: &[Point]) -> (Vec<Placement>, Vec<Placement>) {
-    const FUNCTION: u64 = 8;
     let numbered = || (0..).zip(points);
     let place = |p: &Point, cookie| Placement { offset: p.offset, cookie, counter: 0 };
     let entry = |(n, p): (u64, &Point)| Some(place(p, n << FUNCTION | p.entry? as u64));

@@ -125,7 +125,7 @@ pub struct Placement {
 }
 
 /// Functions probed by one link.
-const MOST: usize = 64;
+const MOST: usize = 256;
 
 /// `union bpf_attr` of `BPF_LINK_CREATE` for `BPF_TRACE_UPROBE_MULTI` (linux/bpf.h).
 #[repr(C)]

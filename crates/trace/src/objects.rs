@@ -14,6 +14,7 @@ use crate::events;
 use crate::marks::{MARK_WORDS, Mark, is_count};
 use crate::pools::{FreeBlocks, Pools};
 use crate::python::census::name_of_type;
+use crate::python::constructors::KEPT_TYPES;
 use crate::samples::{Fate, Sample, Samples};
 
 /// An object is made by then: who gave its memory has returned, and it holds what it is to hold, in
@@ -40,16 +41,38 @@ const BYTES: usize = MARK_WORDS * 8;
 #[derive(Debug)]
 pub struct Objects {
     process: Process,
-    /// Whether objects are seen only where they are made, and none that is made of memory asked for.
-    are_made: bool,
+    seen: Seen,
     pools: Option<Pools>,
     /// When arenas are looked for again: objects in new ones are known by the heads of their pools.
     next_pools: Instant,
     common: Common,
     /// What each held when it was first seen.
     held: HashMap<u64, Vec<u64>>,
-    /// Whether a type is at an address.
-    types: HashMap<u64, bool>,
+    /// What is at an address.
+    types: HashMap<u64, Kind>,
+}
+
+/// Of which objects it is seen who makes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Of all whose memory the allocator gives.
+    Given,
+    /// Of those that some functions make; not what is made of memory that was asked for.
+    Made,
+    /// Of all whose memory a copy of the allocator takes; of those whose memory is kept for the next of their
+    /// type, as in `Made`.
+    Taken,
+}
+
+/// What is at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// No type.
+    None,
+    /// A type.
+    Type,
+    /// One whose freed objects are kept for the next.
+    Kept,
 }
 
 /// Which samples are looked at.
@@ -62,12 +85,11 @@ pub enum Which {
 }
 
 impl Objects {
-    /// Of a process of which nothing is known yet, with objects that are seen only where they are `made`, or
-    /// all.
-    pub fn of(process: &Process, are_made: bool) -> Self {
+    /// Of a process of which nothing is known yet.
+    pub fn of(process: &Process, seen: Seen) -> Self {
         Self {
             process: *process,
-            are_made,
+            seen,
             pools: None,
             next_pools: Instant::now(),
             common: Common::default(),
@@ -110,7 +132,16 @@ impl Objects {
                 self.head(pools.memory(), &words)
             };
             // Somebody unseen was given the memory already, and made an object of it.
-            if self.are_made && !is_object && head.is_some() {
+            if self.seen == Seen::Made && !is_object && head.is_some() {
+                samples.forget(*address);
+                continue;
+            }
+            // A part of an object looks like all others, and what was kept for the next of its type is somebody
+            // else's by now: those who make them tell more.
+            let says_little = |head: Option<usize>| {
+                head.is_none_or(|head| self.types.get(&words[head + 1]) == Some(&Kind::Kept))
+            };
+            if samples.sample(*address).is_some_and(Sample::is_block) && says_little(head) {
                 samples.forget(*address);
                 continue;
             }
@@ -148,8 +179,9 @@ impl Objects {
         for ((address, mark), bytes) in marked.into_iter().zip(bytes.chunks_exact(BYTES)) {
             let words = words_of(bytes, mark.block.1);
             let is_others = latest.get(&mark.block.0).is_some_and(|last| *last != address)
-                // What was asked for as memory has ended where somebody unseen made an object of it.
-                || self.are_made && mark.head.is_none() && self.head(pools.memory(), &words).is_some();
+                // What was asked for as memory has ended where somebody unseen made an object of it: one's own
+                // is made at once.
+                || mark.head.is_none() && self.head(pools.memory(), &words).is_some();
             // Of what is no object only its pool knows.
             let is_asked = mark.head.is_none() && which == Which::All;
             if !mark.may_be(&words)
@@ -199,7 +231,12 @@ impl Objects {
         if self.types.len() > KNOWN_MAX {
             self.types.clear();
         }
-        *self.types.entry(kind).or_insert_with(|| name_of_type(memory, kind).is_some())
+        let found = self.types.entry(kind).or_insert_with(|| match name_of_type(memory, kind) {
+            None => Kind::None,
+            Some(name) if KEPT_TYPES.contains(&name.as_str()) => Kind::Kept,
+            Some(_) => Kind::Type,
+        });
+        *found != Kind::None
     }
 }
 

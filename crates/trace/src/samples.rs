@@ -27,16 +27,6 @@ pub struct Sample {
     burst: u32,
 }
 
-impl Sample {
-    /// Whether it is an object of Python's for certain, and not only what one is put into.
-    pub fn is_object(&self) -> bool {
-        self.bytes == OBJECT
-    }
-}
-
-/// For how many bytes the probes of [`crate::allocators::Give::Object`] say that an object stands.
-const OBJECT: u64 = 1;
-
 /// What one stack's sampled allocations became.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Kept {
@@ -180,6 +170,7 @@ impl Samples {
         }
         // Whatever was there before was freed while nobody looked.
         self.ended(address, false);
+        self.becomes(address, bytes);
         if self.tracked.len() >= MOST {
             self.drop_oldest();
         }
@@ -213,6 +204,9 @@ impl Samples {
                 }
                 (false, true) => dead.back += 1,
                 (false, false) => dead.again += 1,
+            }
+            if let Some(mark) = was.mark {
+                *self.found.entry((was.stack, mark.class())).or_default() += was.pieces;
             }
         }
     }

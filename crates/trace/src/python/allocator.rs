@@ -9,10 +9,10 @@
 use plumb_target::python::interpreter;
 use plumb_target::{Image, Memory, Process, ReadMemory, images, maps};
 
-use super::constructors;
 use super::search::search;
+use super::{constructors, takings};
 use crate::Error;
-use crate::allocators::{Allocators, Ask, Free, Give, Point, checked, refusal};
+use crate::allocators::{Allocators, Ask, Copies, Free, Give, Point, checked, refusal};
 
 /// A larger segment is not the interpreter's.
 const DATA_MAX: u64 = 64 << 20;
@@ -50,12 +50,17 @@ pub fn find(process: &Process) -> Result<Allocators, Error> {
             point("Python's malloc", malloc, Ask::Aligned)?,
         ];
         let text = vec![image.range.clone()];
-        let makers = constructors::beside(process, image, malloc)?;
-        if !makers.is_empty() {
+        // What is kept for the next of its type is given by other functions, and these are put on first.
+        let keepers = constructors::keepers(process, image)?;
+        if constructors::are_inlined(process, image, malloc)? {
             // What is given back is mostly given back by a copy, too.
-            points.splice(0..0, makers);
-            return Ok(Allocators { points, text, ..Allocators::default() });
+            let takings = takings::find(process, image)?;
+            let beside = [keepers, points.clone()].concat();
+            let copies = (!takings.is_empty()).then_some(Copies { takings, points: beside });
+            points.splice(0..0, constructors::all(process, image)?);
+            return Ok(Allocators { points, text, copies, ..Allocators::default() });
         }
+        points.splice(0..0, keepers);
         let free = offset("Python's free", free)?;
         let frees = vec![Free { path: path.clone(), offset: free, has_context: true }];
         return Ok(Allocators { points, frees, text, ..Allocators::default() });

@@ -5,6 +5,9 @@
 //! `malloc` then sees few calls, and not of all kinds alike. But objects are made by functions that
 //! extensions can call, and these are called from within the interpreter too: what they give is an object,
 //! whose pool knows how large its block is.
+//!
+//! In every interpreter, floats, tuples, dictionaries and lists that were freed are kept for the next of
+//! their type: no allocator sees who gets these.
 
 use plumb_target::{Image, Memory, Process};
 
@@ -70,29 +73,67 @@ const TOLD_BY: [&str; 2] = ["PyUnicode_New", "PyBytes_FromStringAndSize"];
 /// A larger function is not one of those.
 const CODE_MAX: usize = 1 << 14;
 
-/// The functions to probe, beside those of the table, where the table's `malloc` is inlined into them; none
-/// where it is called.
+/// Those that give what was freed and kept for the next of its type: the allocator knows nothing of it, and
+/// takes it for who made the first. And those by which extensions ask for memory of which no object is made.
+const KEEPERS: [&str; 15] = [
+    "PyMem_Calloc",
+    "PyMem_Malloc",
+    "_PyObject_GC_NewVar",
+    "_PyObject_GC_New",
+    "PyTuple_Pack",
+    "_PyTuple_FromArraySteal",
+    "_PyTuple_FromArray",
+    "PyTuple_New",
+    "_PyList_FromArraySteal",
+    "PyList_New",
+    "_PyDict_FromItems",
+    "_PyDict_NewPresized",
+    "PyDict_Copy",
+    "PyDict_New",
+    "PyFloat_FromDouble",
+];
+/// What those give: of such a type is what an allocator gave only once, and may be another's by now.
+pub const KEPT_TYPES: [&str; 4] = ["float", "tuple", "dict", "list"];
+
+/// Whether the table's `malloc` is inlined where objects are made.
 ///
 /// # Errors
-/// Text that differs from its file.
-pub fn beside(process: &Process, image: &Image, malloc: u64) -> Result<Vec<Point>, Error> {
+/// An image that cannot be read.
+pub fn are_inlined(process: &Process, image: &Image, malloc: u64) -> Result<bool, Error> {
     let (symbols, memory) = (image.symbols()?, Memory::open(process)?);
-    let copies = TOLD_BY.iter().filter_map(|name| symbols.named(name)).any(|function| {
+    Ok(TOLD_BY.iter().filter_map(|name| symbols.named(name)).any(|function| {
         let mut code = vec![0; usize::try_from(function.size).unwrap_or(0).min(CODE_MAX)];
         let at = function.address.wrapping_add(image.bias);
         memory.read(at, &mut code).is_ok() && has_copy(&code, at, malloc)
-    });
-    if !copies {
-        return Ok(Vec::new());
-    }
+    }))
+}
+
+/// All that make objects.
+///
+/// # Errors
+/// Text that differs from its file.
+pub fn all(process: &Process, image: &Image) -> Result<Vec<Point>, Error> {
+    points(process, image, &CONSTRUCTORS)
+}
+
+/// Those that give what is kept for the next of its type.
+///
+/// # Errors
+/// Text that differs from its file.
+pub fn keepers(process: &Process, image: &Image) -> Result<Vec<Point>, Error> {
+    points(process, image, &KEEPERS)
+}
+
+fn points(process: &Process, image: &Image, names: &[&str]) -> Result<Vec<Point>, Error> {
+    let symbols = image.symbols()?;
     let mut points: Vec<Point> = Vec::new();
-    for name in CONSTRUCTORS {
+    for name in names {
         let symbol = symbols.named(name).filter(|s| s.is_function && !s.is_indirect);
         let Some(symbol) = symbol else { continue };
         let offset = checked(process, image, name, symbol.address)?;
         if !points.iter().any(|p| p.offset == offset) {
             let path = image.path_here();
-            let (entry, leave) = match name {
+            let (entry, leave) = match *name {
                 "PyMem_Calloc" | "PyObject_Calloc" => (Some(Ask::Calloc), Give::Asked),
                 "PyMem_Malloc" | "PyObject_Malloc" => (Some(Ask::Malloc), Give::Asked),
                 _ => (None, Give::Object),

@@ -9,11 +9,12 @@ pub mod allocator;
 pub mod census;
 pub mod code;
 pub mod collector;
-mod constructors;
+pub(crate) mod constructors;
 pub mod layout;
 pub mod lines;
 pub mod merge;
 mod search;
+mod takings;
 
 /// One frame of Python source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -10,7 +10,40 @@ use crate::marks::Mark;
 /// An odd number that moves addresses apart (2^64 by the golden ratio).
 const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
 
+impl Sample {
+    /// Whether it is an object of Python's for certain, and not only what one is put into.
+    pub fn is_object(&self) -> bool {
+        self.bytes == OBJECT
+    }
+
+    /// Whether it is a block that an inlined copy of the allocator took, of anything.
+    pub fn is_block(&self) -> bool {
+        self.bytes == BLOCK
+    }
+}
+
+/// For how many bytes the probes of [`crate::allocators::Give::Object`] and [`crate::allocators::Ask::Taken`]
+/// say that an object stands, and a block.
+const OBJECT: u64 = 1;
+const BLOCK: u64 = 2;
+/// What the cycle collector keeps before an object, in bytes.
+const LINKS: u64 = 16;
+
 impl Samples {
+    /// An object was made at an address: the memory that was given for it is its own, behind the collector's
+    /// links. Or a block was taken: an object that was in it has ended.
+    pub(super) fn becomes(&mut self, address: u64, bytes: u64) {
+        let other = match bytes {
+            OBJECT => address.wrapping_sub(LINKS),
+            BLOCK => address.wrapping_add(LINKS),
+            _ => return,
+        };
+        let is_object = bytes == OBJECT;
+        if self.tracked.get(&other).is_some_and(|was| was.is_object() != is_object) {
+            self.died(other);
+        }
+    }
+
     /// All that were looked at and of which no end was seen, by address.
     pub fn marked(&self) -> Vec<(u64, Mark)> {
         self.tracked().filter_map(|(address, sample)| Some((address, sample.mark?))).collect()
@@ -154,6 +187,26 @@ mod tests {
         assert_eq!(of(LEAK).map(|(_, s)| s.pieces).sum::<f64>(), 5.0);
         assert!((of(CHURN).map(|(_, s)| s.pieces).sum::<f64>() - 100.0).abs() < 1e-9);
         assert!(samples.thin(u64::MAX, 10).is_empty(), "each is marked once");
+    }
+
+    /// The memory that an object is made of begins before it; who was there in an earlier burst has ended.
+    #[test]
+    fn an_object_takes_the_place_of_the_memory_that_was_given_for_it() {
+        let (mut samples, block) = (Samples::default(), 1 << 20);
+        let give = |samples: &mut Samples, at, bytes, stack| {
+            samples.given(at, Given { bytes, size: bytes }, 0, stack, at);
+        };
+        samples.begin();
+        give(&mut samples, block, 2, CHURN);
+        samples.saw(block, SEEN);
+        samples.begin();
+        give(&mut samples, block + 16, 1, LEAK);
+        let left: Vec<_> = samples.tracked().map(|(at, s)| (at, s.stack)).collect();
+        assert_eq!(left, [(block + 16, LEAK)]);
+        assert_eq!(samples.followed(u64::MAX)[&(CHURN, SEEN.class())].dead, 1.0);
+        give(&mut samples, block, 2, CHURN);
+        let left: Vec<_> = samples.tracked().map(|(at, s)| (at, s.stack)).collect();
+        assert_eq!(left, [(block, CHURN)], "the block was given again");
     }
 
     #[test]

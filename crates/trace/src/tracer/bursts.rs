@@ -185,7 +185,7 @@ impl Tracer {
         let mut quiet = 0;
         while quiet < QUIET && begun.elapsed() < LEAVING {
             let before = self.burst_samples();
-            self.mark_soon(Some(BURST));
+            self.mark_soon(Some(BURST / 2));
             quiet = if self.burst_samples() == before { quiet + 1 } else { 0 };
         }
     }
