@@ -62,10 +62,13 @@ fn looks(random: &mut Random) -> Looks {
 
 type Make = fn(&mut Random) -> (Shape, Noise);
 
-const LOOK_ALIKES: [(&str, f64, Make); 15] = [
+const LOOK_ALIKES: [(&str, f64, Make); 16] = [
     ("flat", 400.0, |r| (Shape::Flat, noise(r, 40.0))),
     ("queue or working set that wanders", 600.0, |r| {
         (Shape::Wander(r.within(5.0, 60.0), r.within(2.0, 120.0)), noise(r, 1.0))
+    }),
+    ("working set that walks at random", 75.0, |r| {
+        (Shape::Walk(r.within(20.0, 200.0), r.within(2.0, 12.0)), Noise::None)
     }),
     ("sawtooth, periods 3-20 s", 400.0, |r| {
         (Shape::Sawtooth(r.within(2.0, 200.0), r.within(3.0, 20.0)), noise(r, 2.0))

@@ -16,6 +16,9 @@ const MOST_POINTS: usize = 2048;
 
 /// A look stands alone between two that are at most so many seconds apart.
 const GLITCH: f64 = 6.0;
+/// It is off by more than so many usual steps from look to look, and few are, as a share of all.
+const FAR_OFF: f64 = 4.0;
+const FEW_GLITCHES: f64 = 0.125;
 
 /// Points in order of time. When it is full, every other one of the older half goes: what is
 /// recent stays exact, and no thinning prefers low or high values, which would look like a trend.
@@ -53,17 +56,28 @@ impl Series {
         &self.points[from..]
     }
 
-    /// The series with each inner value the median of itself and its neighbours. A look that caught
-    /// an owner between two states (an allocator that just moved its table) stands alone, and no
-    /// floor may rest on it.
+    /// The series without single looks that stand far off both neighbours: one that caught an owner between
+    /// two states (an allocator that just moved its table) stands alone, and no floor may rest on it. Far
+    /// is measured by what lies between looks as a rule: what wanders or falls as far all the time is no
+    /// glitch, and smoothed it would look like growth that never falls. Nor is what comes again and again.
     pub fn without_glitches(&self) -> Self {
+        let mut steps: Vec<f64> =
+            self.points.windows(2).map(|p| (p[1].bytes - p[0].bytes).abs()).collect();
+        steps.sort_unstable_by(f64::total_cmp);
+        let far = FAR_OFF * steps.get(steps.len() / 2).copied().unwrap_or(0.0);
         let mut points = self.points.clone();
+        let mut glitches = 0;
         for (point, near) in points.iter_mut().skip(1).zip(self.points.windows(3)) {
             let [a, b, c] = [near[0].bytes, near[1].bytes, near[2].bytes];
+            let middle = a.min(b).max(a.max(b).min(c));
             // Between looks that are far apart anything may have happened.
-            if near[2].time_s - near[0].time_s <= GLITCH {
-                point.bytes = a.min(b).max(a.max(b).min(c));
+            if near[2].time_s - near[0].time_s <= GLITCH && (b - middle).abs() > far {
+                point.bytes = middle;
+                glitches += 1;
             }
+        }
+        if glitches as f64 > FEW_GLITCHES * self.points.len() as f64 {
+            return self.clone();
         }
         Self { points }
     }
@@ -105,15 +119,26 @@ mod tests {
         assert_eq!(series.last(100.0).len(), 101, "what is recent is not thinned");
     }
 
+    fn smoothed(values: impl Iterator<Item = f64>) -> Vec<f64> {
+        let series: Series = values.enumerate().map(|(t, b)| (t as f64, b)).collect();
+        series.without_glitches().points().iter().map(|p| p.bytes).collect()
+    }
+
     #[test]
     fn a_look_that_stands_alone_is_no_floor() {
-        let series: Series = [1.0, 2.0, 3.0, 0.0, 5.0, 9.0]
-            .iter()
-            .enumerate()
-            .map(|(t, &b)| (t as f64, b))
-            .collect();
-        let bytes: Vec<f64> = series.without_glitches().points().iter().map(|p| p.bytes).collect();
-        assert_eq!(bytes, [1.0, 2.0, 2.0, 3.0, 5.0, 9.0]);
+        let grows = |t: u32| if t == 5 { 0.0 } else { f64::from(10 + t) };
+        let seen = smoothed((0..12).map(grows));
+        assert_eq!(seen[4..7], [14.0, 14.0, 16.0]);
+    }
+
+    #[test]
+    fn what_falls_as_far_all_the_time_is_no_glitch() {
+        for apart in [2, 3, 5] {
+            let teeth = (0..60).map(|t: u32| if t.is_multiple_of(apart) { 1.0 } else { 9.0 });
+            assert_eq!(smoothed(teeth.clone()), teeth.collect::<Vec<_>>());
+        }
+        let walk = [5.0, 4.0, 5.5, 5.0, 1.7, 2.8, 1.7, 2.5, 1.8, 5.1, 3.5, 6.3, 5.1, 2.5];
+        assert_eq!(smoothed(walk.into_iter()), walk);
     }
 
     #[test]

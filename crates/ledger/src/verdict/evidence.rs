@@ -78,7 +78,7 @@ fn leaks(series: &Series, seconds: f64, when: When) -> bool {
             (rare && rises_under_noise(&window)) || lies_on_a_line(points, &climb)
         }
         // Chance passes quickly.
-        false => rises_under_noise(&window) && (when == When::Ending || rose_before(points)),
+        false => rises_under_noise(&window) && rose_before(points),
     };
     rises && !decayed(series, seconds, when) && !may_fall(series, &window)
 }

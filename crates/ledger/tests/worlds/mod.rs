@@ -74,6 +74,8 @@ pub enum Shape {
     Retention(f64, f64),
     /// Deviation, and the time in which it is forgotten: a queue, a working set.
     Wander(f64, f64),
+    /// Pieces that come and go with equal chance: at most so many, so many each second.
+    Walk(f64, f64),
 }
 
 /// Noise on top; amounts in MB.
@@ -204,6 +206,23 @@ impl Source {
                 while self.next <= time {
                     self.held = self.held.max(size * (1.0 + 0.3 * random.normal()));
                     self.next += every;
+                }
+                self.held
+            }
+            Shape::Walk(most, each) => {
+                while self.next <= time {
+                    let pieces = self.tooth.2;
+                    if random.uniform() < 0.0 && pieces < most {
+                        self.tooth.2 += 1.0;
+                        self.held += random.within(0.1, 0.9);
+                    } else if pieces > 0.0 {
+                        // What goes is any of them: their mean, more or less.
+                        let mean = self.held / pieces;
+                        self.tooth.2 -= 1.0;
+                        self.held -= mean * random.within(0.2, 1.8);
+                        self.held = if pieces > 1.0 { self.held.max(0.0) } else { 0.0 };
+                    }
+                    self.next += 1.0 / each;
                 }
                 self.held
             }
