@@ -350,7 +350,9 @@ impl Hunt {
     fn report(mut self, table: &Table) -> Result<Report, Error> {
         let seconds = self.meter.elapsed().as_secs_f64();
         let (cpu_s, cores) = (self.meter.cpu_s(), self.meter.cores());
-        let mut verdict = self.growth.finish().ok_or(Error::NothingSeen)?;
+        let tracer = &self.tracer;
+        let verdict = self.growth.finish(|pid| tracer.ended_ns(pid));
+        let mut verdict = verdict.ok_or(Error::NothingSeen)?;
         self.name_heap(&mut verdict);
         let is_heap = verdict.summary.layer.as_deref().is_some_and(|l| l.starts_with("heap"));
         let own = culprits::are_named(&verdict) && is_heap;

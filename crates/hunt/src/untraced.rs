@@ -53,7 +53,7 @@ pub(crate) fn run(
     }
     let seconds = meter.elapsed().as_secs_f64();
     let (cpu_s, cores) = (meter.cpu_s(), meter.cores());
-    let verdict = growth.finish().ok_or(Error::NothingSeen)?;
+    let verdict = growth.finish(|_| None).ok_or(Error::NothingSeen)?;
     let hooks = scan(verdict.pid).or(at_attach).unwrap_or_else(|| serde_json::json!({}));
     let python = objects.compare(verdict.pid);
     Ok(Report {

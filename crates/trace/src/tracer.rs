@@ -31,6 +31,8 @@ pub struct Tracer {
     parents: HashMap<u32, u32>,
     /// The last holdings of each process, kept when it ends.
     held: HashMap<u32, Vec<Holding>>,
+    /// When processes ended, in nanoseconds of `CLOCK_MONOTONIC`.
+    ended_ns: HashMap<u32, u64>,
     /// Processes that had ended while others went on.
     past: HashSet<u32>,
     /// Sampled page faults outside of every range made since the attach, by process and stack.
@@ -92,6 +94,7 @@ impl Tracer {
             images: Images::default(),
             parents: HashMap::new(),
             held: HashMap::new(),
+            ended_ns: HashMap::new(),
             past: HashSet::new(),
             touched: HashMap::new(),
             copied: HashMap::new(),
@@ -191,6 +194,7 @@ impl Tracer {
             Kind::Exit => {
                 self.probe.forget(event.tgid);
                 self.hold_to_the_end(event.tgid);
+                self.ended_ns.insert(event.tgid, event.time_ns);
             }
             Kind::Fault => self.touch(event, stack),
             Kind::Alloc => self.allocated(event, stack),
@@ -295,6 +299,11 @@ impl Tracer {
         if let (Some(process), Some(held)) = (self.account.process(pid), self.held.get_mut(&pid)) {
             resident::extend(held, process);
         }
+    }
+
+    /// When a process ended, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub fn ended_ns(&self, pid: u32) -> Option<u64> {
+        self.ended_ns.get(&pid).copied()
     }
 
     /// Whether a process had ended before the others: what it held is given back.
