@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::borne_out::{confirmed, falls_back, follow, gain, grew, moved};
+use super::borne_out::{confirmed, falls_back, follow, grew, moved};
 use super::collector::JavaSeries;
 use super::copies::Copies;
 use super::line::{LayerLine, Line, Summary};
@@ -49,9 +49,9 @@ pub struct History {
     /// What it shared with its parent when it was first seen.
     pub(super) inherited: Option<f64>,
     /// What shared memory may come to without anything more being mapped.
-    shared_bound: Series,
+    pub(super) shared_bound: Series,
     /// What images have of the process's own: resident, and mapped.
-    code_data: [Series; 2],
+    pub(super) code_data: [Series; 2],
     /// What a JVM said of its heap.
     java: JavaSeries,
     /// Of the memfds that it holds, what others answer for, and whether the last look saw that.
@@ -324,7 +324,7 @@ impl History {
 
     /// The verdict on a series; on the process's own time too, where it had to wait for processors: a
     /// program that is starved grows ever more slowly and leaks all the same.
-    fn judge(&self, series: &Series, nature: Nature, when: When) -> Verdict {
+    pub(super) fn judge(&self, series: &Series, nature: Nature, when: When) -> Verdict {
         let verdict = judge(series, nature, when);
         let settled = verdict.leak == Some(true) || matches!(nature, Nature::Harmless(_));
         if settled || verdict.kind == Kind::Flat || !self.waits.starved() {
@@ -373,38 +373,6 @@ impl History {
             "code" => self.data_of_code(when).unwrap_or(verdict),
             "anonymous" if self.collected => self.java.ask(verdict, latest(series), when),
             _ => verdict,
-        }
-    }
-
-    /// Pages of images can be dropped, but not their data: what loads ever more of them leaks it. Data
-    /// that was mapped before and is touched ends where it ends.
-    fn data_of_code(&self, when: When) -> Option<Verdict> {
-        let [resident, mapped] = &self.code_data;
-        let own = self.judge(&resident.without_glitches(), Nature::Held, when);
-        let own = confirmed(own, resident, self.counters.get(&Counter::Anonymous)?);
-        if own.leak != Some(true) || gain(mapped, own.window_s)? < rate(&own) / 2.0 {
-            return None;
-        }
-        let why = format!("data of ever more programs or libraries that are loaded: {}", own.why);
-        Some(Verdict { why, ..own })
-    }
-
-    /// Touching shared memory that was mapped before, and that others map too, ends where it ends.
-    fn within_what_is_mapped(&self, verdict: Verdict) -> Verdict {
-        if verdict.leak != Some(true) {
-            return verdict;
-        }
-        match gain(&self.shared_bound, verdict.window_s) {
-            None => {
-                let why = "it was looked at too rarely to know that more of it is mapped".into();
-                Verdict { leak: None, why, ..verdict }
-            }
-            Some(mapped) if mapped < rate(&verdict) / 2.0 => {
-                let why =
-                    "it touches shared memory that was mapped before, and that others map too";
-                Verdict { leak: Some(false), why: why.into(), ..verdict }
-            }
-            Some(_) => verdict,
         }
     }
 

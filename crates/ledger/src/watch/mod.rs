@@ -19,6 +19,7 @@ mod held;
 mod history;
 mod limit;
 mod line;
+mod mapped;
 mod nature;
 mod observe;
 mod pace;
