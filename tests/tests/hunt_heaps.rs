@@ -199,6 +199,26 @@ fn what_a_copy_of_the_allocator_gives_is_not_who_was_there_before() {
     }
 }
 
+/// A server under load: each request is read, parsed and answered, and one handler keeps something.
+#[test]
+fn the_handler_of_a_server_that_keeps_sessions_is_named() {
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    let hunt = || {
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(lab::folder().join("py_server.py"));
+        hunt_of(command, None, "python")
+    };
+    let is_certain = |report: &Value| report["may_be_first"] == 1;
+    let Some(report) = (0..3).map(|_| hunt()).find(is_certain) else {
+        panic!("too little seen, three times")
+    };
+    assert_keeps_in(&report, "python", ("open_session", 0.4), "a server");
+    let frames = report["culprits"][0]["frames"].as_array().expect("frames");
+    let at = |name: &str| frames.iter().position(|f| f["function"] == name);
+    assert!(at("open_session") < at("answer_login"), "{frames:#?}");
+    assert!(at("answer_login") < at("serve"), "{frames:#?}");
+}
+
 /// Go maps memory on a stack of its runtime's: the goroutine that wanted it is on another.
 #[test]
 fn memory_of_go_is_charged_to_the_goroutine() {

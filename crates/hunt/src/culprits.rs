@@ -34,6 +34,8 @@ const MANY_SEEN: usize = 300;
 fn too_few(seen: usize, of: Of, waited: f64) -> Option<String> {
     let why = match waited >= STARVED {
         true => "the machine is busy, and this hunt had to wait for a processor",
+        // Objects are small: there are many of those that made arenas grow.
+        false if of == Of::Objects && seen < MANY_SEEN => "probes were on for too short a time",
         false if seen < MANY_SEEN => return None,
         // Who maps an arena is whoever comes when the last is full.
         false if of == Of::Objects => "those that stay are made where no probe sees it",
@@ -333,6 +335,7 @@ mod tests {
         let why = too_few(12, Of::Heap, 0.6).expect("a busy machine");
         assert!(why.contains("12 allocations") && why.contains("--for"), "{why}");
         assert!(too_few(12, Of::Objects, 0.6).is_some());
+        assert!(too_few(12, Of::Objects, 0.0).is_some(), "who maps arenas is not who fills them");
         assert!(too_few(5000, Of::Objects, 0.0).is_some_and(|why| why.contains("no probe")));
         assert!(too_few(5000, Of::Heap, 0.0).is_some(), "they were seen, and nearly all freed");
         assert!(too_few(12, Of::Heap, 0.0).is_none(), "who allocates rarely is who makes it grow");

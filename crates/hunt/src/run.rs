@@ -243,10 +243,11 @@ impl Hunt {
             }
             Some(_) => return None,
         }
-        let heap = if now.is_none() { self.growing_heap() } else { self.growth.growing_heap() };
-        let mut objects = self.growth.growing_objects();
-        if objects.is_none() && now.is_none() {
-            objects = self.mapped_arenas();
+        let (mut heap, mut objects) = (self.growth.growing_heap(), self.growth.growing_objects());
+        // Its samples may be far apart, and what grew first need not be what grows.
+        if now.is_none() || heap.is_none() && objects.is_none() {
+            heap = self.growing_heap();
+            objects = objects.or_else(|| self.mapped_arenas());
         }
         let objects = objects.filter(|_| self.no_objects < TRIES);
         let (h, o) = (heap.map_or(0, |(_, n)| n), objects.map_or(0, |(_, n)| n));
