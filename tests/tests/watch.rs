@@ -161,6 +161,22 @@ fn a_leak_of_several_children_none_of_which_leaks_enough_is_found() {
     }
 }
 
+#[test]
+fn a_child_that_leaked_until_the_command_ended_is_told() {
+    let leak = plumb_tests::lab::build().join("mmap_anonymous").display().to_string();
+    // It ends when its standard input closes, or after so many seconds.
+    let script = format!("exec 9<&0; {leak} <&9 & wait");
+    let mut command = command(&["--json", "--fail-on-leak", "--", "sh", "-c", &script]);
+    command.env("LAB_RATE", "2000000").env("LAB_SECONDS", "24").stdin(Stdio::piped());
+    let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let input = watch.stdin.take();
+    let watched = Watched::of(&watch.wait_with_output().expect("it ends"));
+    drop(input);
+    assert_eq!(watched.status, 3, "{}", watched.errors);
+    let last = watched.lines.last().expect("lines");
+    assert!(is_leak(&last["verdict"]) && last["name"] == "mmap_anonymous", "{last}");
+}
+
 /// Replays a series of time and bytes; the lines before the last, and the last.
 fn replay(bytes_at: impl Fn(f64) -> f64, seconds: u32) -> (Vec<Value>, Value, i32) {
     let mut file = tempfile::NamedTempFile::new().expect("a file");

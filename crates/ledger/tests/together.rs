@@ -89,6 +89,27 @@ fn a_leak_of_one_among_many_is_that_ones() {
 }
 
 #[test]
+fn a_child_that_leaked_until_all_ended_is_told_and_one_that_ended_before_is_not() {
+    let leaking = |to: f64| process(0.0, to, |age| [5.0 + age, 0.0]);
+    let (_, each) = watched(
+        30,
+        &[
+            process(0.0, 99.0, |_| [5.0, 0.0]),
+            leaking(30.0),
+            leaking(30.0),
+            leaking(30.0),
+            leaking(25.0),
+            leaking(99.0),
+        ],
+    );
+    let told: Vec<_> = each.iter().map(|line| (line.pid, line.verdict.leak, line.ended)).collect();
+    let leaks = |pid, ended| (pid, Some(true), ended);
+    let expected = [leaks(2, true), leaks(3, true), leaks(4, true), leaks(6, false)];
+    assert_eq!(told[0], (1, Some(false), false));
+    assert_eq!(told[1..], expected, "a moment before all, or with them");
+}
+
+#[test]
 fn ever_more_processes_of_which_none_ends_are_a_leak_of_processes() {
     let leaking: Vec<Process> =
         (0..220).map(|n| process(f64::from(n), 999.0, |_| [1.0, 0.0])).collect();

@@ -7,7 +7,6 @@ use super::collector::JavaSeries;
 use super::copies::Copies;
 use super::line::{LayerLine, Line, Summary};
 use super::nature::{counter, halves_of, nature, whole_of};
-use super::tree::replaced;
 use super::waits::Waits;
 use super::{Counter, Limit, Observation};
 use crate::series::{Point, Series};
@@ -174,17 +173,12 @@ impl History {
         self.judged(limit, if last { When::Ending } else { When::Watching }, last)
     }
 
-    /// The final line of a child of which others like it ended before (in so many seconds each).
-    pub(super) fn last_line(&self, limit: impl FnOnce() -> Option<Limit>, lives: &[f64]) -> Line {
-        // What it has it may be about to give back, as they did: the end of the watch is no end of it.
-        let passes = self.inherited.is_some() && replaced(lives, self.rss.span());
-        let when = if passes { When::Watching } else { When::Ending };
-        let line = self.judged(limit, when, true);
-        let brief = self.inherited.is_some() && (self.is_brief() || passes);
-        Line { brief: brief && line.verdict.leak.is_none(), ..line }
-    }
-
-    fn judged(&self, limit: impl FnOnce() -> Option<Limit>, when: When, last: bool) -> Line {
+    pub(super) fn judged(
+        &self,
+        limit: impl FnOnce() -> Option<Limit>,
+        when: When,
+        last: bool,
+    ) -> Line {
         let mut verdicts: Vec<(&str, Verdict)> =
             self.names().map(|name| (name, self.judge_layer(name, when))).collect();
         let whole = self.judge(&self.rss, self.nature("anonymous"), when);

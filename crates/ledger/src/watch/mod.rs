@@ -15,6 +15,7 @@ mod collector;
 mod copies;
 mod copying;
 mod csv;
+mod ending;
 mod held;
 mod history;
 mod limit;

@@ -96,10 +96,9 @@ impl Replay {
         let mut members: Vec<Member> =
             past.iter().filter_map(|history| Member::new(history, None, true)).collect();
         tree::forget(&mut members, replay.latest);
-        let lives: Vec<f64> = members.iter().map(Member::life).collect();
-        let leaked = past.iter().filter(|history| history.leaks());
-        let mut lines: Vec<Line> =
-            leaked.map(|history| Line { ended: true, ..history.line(|| None, true) }).collect();
+        let lives = tree::lives(&members, replay.latest);
+        let last_words = |history: &&History| history.last_words(replay.latest, &lives);
+        let mut lines: Vec<Line> = past.iter().filter_map(last_words).collect();
         for history in kept {
             let line = Line { ended: ended(history), ..history.last_line(|| None, &lives) };
             members.extend(Member::new(history, Some(&line.verdict), ended(history)));

@@ -6,6 +6,7 @@
 //! and go* hold ever more? Workers that start one after another and stop at some number, and a restart that
 //! replaces each by another, do so too, for a while: it is asked only where all of them were replaced twice.
 
+use super::ending::ended_with_all;
 use super::nature::{counter, nature};
 use super::{Counter, History, LayerLine, Limit, Line, Summary};
 use crate::series::{Point, Series};
@@ -133,6 +134,11 @@ fn at(series: &Series, time: f64) -> f64 {
     let points = series.points();
     let after = points.partition_point(|p| p.time_s <= time);
     points.get(after.saturating_sub(1)).map_or(0.0, |p| p.bytes)
+}
+
+/// For how long those lived that ended before all did.
+pub(super) fn lives(ended: &[Member], latest: f64) -> Vec<f64> {
+    ended.iter().filter(|m| !ended_with_all(m.to, latest)).map(Member::life).collect()
 }
 
 /// Forgets those that matter no more, by the last look.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use plumb_target::{Error, Process, process, select};
 
+use super::ending::ended_with_all;
 use super::pace::{Purse, cpu};
 use super::tree::{self, Member};
 use super::watched::Watched;
@@ -153,8 +154,13 @@ impl Watcher {
     pub fn finish(&mut self) -> Result<Vec<Line>, Error> {
         self.look_at_all(true)?;
         self.forget();
+        let (past, last): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.watched).into_iter().partition(|(_, w)| self.is_past(w));
+        self.watched = last;
+        self.past.extend(past.values().filter_map(|w| Member::new(&w.history, None, true)));
         tree::forget(&mut self.past, self.latest);
-        let lives: Vec<f64> = self.past.iter().map(Member::life).collect();
+        let lives = tree::lives(&self.past, self.latest);
+        self.ended.extend(past.values().filter_map(|w| w.history.last_words(self.latest, &lives)));
         let last = self.watched.values_mut().map(|w| {
             let line = w.history.last_line(|| nearest_limit(&w.process), &lives);
             w.said.insert(Line { ended: w.gone, ..line }).clone()
@@ -175,8 +181,8 @@ impl Watcher {
         let when = if last { When::Ending } else { When::Watching };
         tree::forget(&mut self.past, self.latest);
         let living = self.watched.values().filter_map(|w| {
-            let said = w.said.as_ref().map(|line| &line.verdict);
-            Member::new(&w.history, said, w.gone)
+            let said = w.said.as_ref().map(|line| &line.verdict).filter(|_| !self.is_past(w));
+            Member::new(&w.history, said, w.gone && w.history.time() < self.latest)
         });
         let living: Vec<Member> = living.collect();
         let members: Vec<&Member> = self.past.iter().chain(&living).collect();
@@ -230,17 +236,22 @@ impl Watcher {
         self.watched.values().all(|w| w.gone)
     }
 
-    /// A child that ended gave its memory back: of those, only leaks are remembered. Else a script
-    /// that starts a thousand short programs would leave a thousand open questions.
+    /// Whether it is a child that ended before all did.
+    fn is_past(&self, w: &Watched) -> bool {
+        w.gone && !self.roots.contains(&w.process) && w.history.time() < self.latest
+    }
+
+    /// Of children that ended only their last words are remembered; not yet of those with which all may
+    /// have ended.
     fn forget(&mut self) {
         let (roots, ended, past) = (&self.roots, &mut self.ended, &mut self.past);
+        let latest = self.latest;
         self.watched.retain(|process, w| {
-            let keep = !w.gone || roots.contains(process);
+            let keep =
+                !w.gone || roots.contains(process) || ended_with_all(w.history.time(), latest);
             if !keep {
                 past.extend(Member::new(&w.history, None, true));
-                if w.history.leaks() {
-                    ended.push(Line { ended: true, ..w.history.line(|| None, true) });
-                }
+                ended.extend(w.history.last_words(latest, &[]));
             }
             keep
         });
