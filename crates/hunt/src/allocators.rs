@@ -1,7 +1,7 @@
 //! Which frames are an allocator's own.
 
 use plumb_trace::allocators::STAND_INS;
-use plumb_trace::{Frame, Holding, Tracer};
+use plumb_trace::{Frame, FrameKind, Holding, Tracer};
 
 /// How their functions begin where they are linked in.
 const PREFIXES: [&str; 6] = ["mi_", "_mi_", "je_", "_rjem_", "tc_", "tcmalloc::"];
@@ -39,8 +39,8 @@ pub fn allocates(frames: &[Frame]) -> bool {
     frames.iter().any(calls) || stands_in(frames)
 }
 
-/// Whether memory was taken for an arena of CPython's objects.
-pub fn makes_objects(frames: &[Frame]) -> bool {
+/// Whether memory was taken for an arena of CPython's objects; `each` is the size of its mappings.
+pub fn makes_objects(frames: &[Frame], each: u64) -> bool {
     const CALLS: [&str; 5] = [
         "_PyObject_ArenaMmap",
         "_PyObject_Malloc",
@@ -49,20 +49,38 @@ pub fn makes_objects(frames: &[Frame]) -> bool {
         "PyObject_Calloc",
     ];
     let calls = |f: &Frame| f.function.as_deref().is_some_and(|name| CALLS.contains(&name));
-    frames.iter().any(calls) && !allocates(frames)
+    (frames.iter().any(calls) || each_is_arena(frames, each)) && !allocates(frames)
 }
 
-/// Resident bytes of these holdings whose stacks are so.
+/// An interpreter whose functions were stripped of their names is known by the size of what it maps itself.
+fn each_is_arena(frames: &[Frame], each: u64) -> bool {
+    /// Before CPython 3.10, and since.
+    const ARENAS: [u64; 2] = [256 << 10, 1 << 20];
+    let file =
+        |f: &Frame| f.module.as_deref().and_then(|m| m.rsplit('/').next()).map(str::to_owned);
+    let is_libc = |f: &&Frame| {
+        file(f).is_some_and(|name| {
+            ["libc.so", "libc-2", "ld-musl"].iter().any(|l| name.starts_with(l))
+        })
+    };
+    let taker = frames.iter().find(|f| !is_libc(f));
+    let is_unnamed = |f: &Frame| f.kind == FrameKind::Native && f.function.is_none();
+    let interpreter = |name: String| ["python3", "libpython3"].iter().any(|l| name.starts_with(l));
+    ARENAS.contains(&each)
+        && taker.is_some_and(|f| is_unnamed(f) && file(f).is_some_and(interpreter))
+}
+
+/// Resident bytes of these holdings whose stacks, and the size of whose mappings, are so.
 pub fn held(
     tracer: &mut Tracer,
     holdings: &[Holding],
-    mut is: impl FnMut(&[Frame]) -> bool,
+    mut is: impl FnMut(&[Frame], u64) -> bool,
 ) -> u64 {
     /// Smaller ones are not worth their names.
     const LEAST: u64 = 64 << 10;
     let mut bytes = 0;
     for h in holdings.iter().filter(|h| h.resident >= LEAST) {
-        if is(&tracer.frames(h.stack)) {
+        if is(&tracer.frames(h.stack), h.mapped / h.count.max(1)) {
             bytes += h.resident;
         }
     }
@@ -89,7 +107,20 @@ mod tests {
         let libpython = |name: &str| frame(name, "/lib/libpython3.11.so.1.0");
         let arena = [frame("mmap", "/lib/libc.so.6"), libpython("PyObject_Malloc")];
         let large = [libc[0].clone(), libc[1].clone(), libpython("PyObject_Malloc")];
-        assert!(makes_objects(&arena) && !makes_objects(&large));
+        assert!(makes_objects(&arena, 5 << 20) && !makes_objects(&large, 1 << 20));
         assert!(allocates(&preloaded) && allocates(&libc) && !allocates(&pool));
+    }
+
+    #[test]
+    fn a_stripped_interpreter_maps_arenas_by_their_size() {
+        let bare = |module: &str| Frame { function: None, ..frame("", module) };
+        let (mmap, python) = (frame("mmap", "/lib/libc.so.6"), bare("/usr/bin/python3.11"));
+        let arena = [mmap.clone(), python.clone(), frame("PyUnicode_New", "/usr/bin/python3.11")];
+        assert!(makes_objects(&arena, 1 << 20) && makes_objects(&arena, 256 << 10));
+        assert!(!makes_objects(&arena, 3 << 20), "no arena has this size");
+        let module = [mmap.clone(), bare("/usr/lib/python3/numpy.so"), python.clone()];
+        assert!(!makes_objects(&module, 1 << 20), "a module's own memory");
+        let malloc = [mmap, frame("malloc", "/lib/libc.so.6"), python];
+        assert!(!makes_objects(&malloc, 1 << 20), "a large object is the heap's");
     }
 }

@@ -31,8 +31,8 @@ const MANY_SEEN: usize = 300;
 
 /// Why nobody is named where bursts saw too little. Who made a heap grow is rarely who keeps it: that is
 /// told only where allocations are rare, and so were seen rarely.
-fn too_few(seen: usize, of: Of, waited: f64) -> Option<String> {
-    let why = match waited >= STARVED {
+fn too_few(seen: usize, of: Of, hunted: &Hunted) -> Option<String> {
+    let why = match hunted.waited >= STARVED {
         true => "the machine is busy, and this hunt had to wait for a processor",
         // Objects are small: there are many of those that made arenas grow.
         false if of == Of::Objects && seen < MANY_SEEN => "probes were on for too short a time",
@@ -41,19 +41,48 @@ fn too_few(seen: usize, of: Of, waited: f64) -> Option<String> {
         false if of == Of::Objects => "those that stay are made where no probe sees it",
         false => "nearly all are freed soon",
     };
+    let longer = hunted.longer_s();
+    let floor = if of == Of::Objects { " --floor python" } else { "" };
     Some(format!(
         "of {seen} allocations that were seen too few stayed to tell whose they are ({why}): hunt longer, \
-         with --for"
+         with --for {longer}s{floor}"
     ))
 }
 
+/// How a hunt went that is to name somebody.
+#[derive(Debug, Default)]
+pub struct Hunted<'a> {
+    /// Seconds watched.
+    pub seconds: f64,
+    /// For which part of them it waited for a processor.
+    pub waited: f64,
+    /// Why CPython's allocator could not be probed, where it could not.
+    pub no_objects: Option<&'a str>,
+}
+
+impl Hunted<'_> {
+    /// For how many seconds the next should last.
+    fn longer_s(&self) -> u64 {
+        (self.seconds as u64 * 3).clamp(60, 3600)
+    }
+
+    /// Why nobody is named where Python's arenas grew and no probe saw who fills them.
+    fn no_probe_of_objects(&self) -> String {
+        let who = "who maps Python's arenas is rarely who fills them, and no probe saw who does";
+        match self.no_objects {
+            Some(why) => format!("{who}: CPython's allocator could not be probed ({why})"),
+            None => format!("{who}: hunt longer, with --for {}s --floor python", self.longer_s()),
+        }
+    }
+}
+
 /// The stacks to name, biggest first; none where nothing grows or growth does no harm. And why there are
-/// none where too little was seen, as in a hunt that waited for a processor for such a part of its time.
+/// none where too little was seen.
 pub fn name(
     tracer: &mut Tracer,
     (verdict, python): (&Verdict, Option<&Objects>),
     now_ns: u64,
-    waited: f64,
+    hunted: &Hunted,
 ) -> (Vec<Culprit>, Option<String>) {
     if verdict.summary.copies {
         let (copied, bytes) = (tracer.copied(verdict.pid), verdict.grown_bytes);
@@ -64,18 +93,15 @@ pub fn name(
     let Some(layer) = verdict.summary.layer.as_ref().filter(|_| are_named(verdict)) else {
         return (Vec::new(), None);
     };
-    let of = match layer {
-        l if l.starts_with("heap") => Some(Of::Heap),
-        l if l.starts_with("python") => Some(Of::Objects),
-        _ => None,
-    };
-    if let Some(of) = of
-        && tracer.burst_of() == Some((verdict.pid, of))
-    {
+    let told = told_by(layer, verdict.pid, tracer.burst_of());
+    if told == Told::Nobody {
+        return (Vec::new(), Some(hunted.no_probe_of_objects()));
+    }
+    if let Told::Probes(of) = told {
         if let Some(sampled) = sampled(tracer, verdict, of, python, now_ns) {
             return (biggest(sampled, layer), None);
         }
-        let why = too_few(tracer.burst_samples().unwrap_or(0), of, waited);
+        let why = too_few(tracer.burst_samples().unwrap_or(0), of, hunted);
         if why.is_some() {
             return (Vec::new(), why);
         }
@@ -93,7 +119,7 @@ pub fn name(
     if culprits.iter().map(Culprit::held).sum::<u64>() < (growth as f64 * LEAST_IN_ALL) as u64 {
         return (Vec::new(), None);
     }
-    if matches!(layer.as_str(), "heap_in_use" | "python_in_use") {
+    if layer == "heap_in_use" {
         scale(&mut culprits, verdict, growth);
     }
     (biggest(culprits, layer), None)
@@ -145,11 +171,39 @@ pub fn biggest(mut all: Vec<Culprit>, layer: &str) -> Vec<Culprit> {
     culprits
 }
 
-/// Of the first, how many may hold most: those whose shares' errors meet the first's.
+/// What tells who made a layer grow.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Probes(Of),
+    /// The stacks of the syscalls by which it grew.
+    Mappings,
+    Nobody,
+}
+
+/// What tells of this layer of a process, after bursts of such probes on one.
+fn told_by(layer: &str, pid: u32, bursts: Option<(u32, Of)>) -> Told {
+    let of = match layer {
+        l if l.starts_with("heap") => Of::Heap,
+        l if l.starts_with("python") => Of::Objects,
+        _ => return Told::Mappings,
+    };
+    match bursts == Some((pid, of)) {
+        true => Told::Probes(of),
+        // Who maps an arena is whoever comes when the last is full.
+        false if of == Of::Objects => Told::Nobody,
+        false => Told::Mappings,
+    }
+}
+
+/// Of the first, how many may hold most: those whose shares' errors meet the first's. Where the first's
+/// error is as large as its share, it may be any, or one that was not seen.
 pub fn may_be_first(culprits: &[Culprit]) -> usize {
     let Some((first, others)) = culprits.split_first() else { return 0 };
     let both = |c: &Culprit| c.share.zip(c.share_error);
     let Some((share, error)) = both(first) else { return 1 };
+    if error >= share {
+        return culprits.len().max(2);
+    }
     let reaches = |c: &&Culprit| both(c).is_some_and(|(s, e)| s + e >= share - error);
     1 + others.iter().take_while(reaches).count()
 }
@@ -253,8 +307,6 @@ fn scale(culprits: &mut [Culprit], verdict: &Verdict, growth: u64) {
 fn may_hold(layer: &str, backing: Backing) -> bool {
     match layer {
         "files" => backing == Backing::File,
-        // Arenas are mapped; larger objects are in the heap's layers.
-        "python" | "python_in_use" | "python_free" => backing == Backing::Anonymous,
         "shared" => matches!(backing, Backing::Shared | Backing::File),
         "memfd_unmapped" => matches!(backing, Backing::Memfd | Backing::Written),
         "tmpfs_unmapped" => backing == Backing::Written,
@@ -332,13 +384,35 @@ mod tests {
 
     #[test]
     fn who_makes_a_heap_grow_is_not_blamed_where_too_little_was_seen() {
-        let why = too_few(12, Of::Heap, 0.6).expect("a busy machine");
+        let (busy, idle) = (Hunted { waited: 0.6, ..Hunted::default() }, Hunted::default());
+        let why = too_few(12, Of::Heap, &busy).expect("a busy machine");
         assert!(why.contains("12 allocations") && why.contains("--for"), "{why}");
-        assert!(too_few(12, Of::Objects, 0.6).is_some());
-        assert!(too_few(12, Of::Objects, 0.0).is_some(), "who maps arenas is not who fills them");
-        assert!(too_few(5000, Of::Objects, 0.0).is_some_and(|why| why.contains("no probe")));
-        assert!(too_few(5000, Of::Heap, 0.0).is_some(), "they were seen, and nearly all freed");
-        assert!(too_few(12, Of::Heap, 0.0).is_none(), "who allocates rarely is who makes it grow");
+        assert!(too_few(12, Of::Objects, &busy).is_some());
+        assert!(too_few(12, Of::Objects, &idle).is_some(), "who maps arenas is not who fills them");
+        assert!(too_few(5000, Of::Objects, &idle).is_some_and(|why| why.contains("no probe")));
+        assert!(too_few(5000, Of::Heap, &idle).is_some(), "they were seen, and nearly all freed");
+        assert!(
+            too_few(12, Of::Heap, &idle).is_none(),
+            "who allocates rarely is who makes it grow"
+        );
+    }
+
+    #[test]
+    fn who_maps_an_arena_of_python_is_never_named() {
+        for layer in ["python", "python_in_use", "python_free"] {
+            assert_eq!(told_by(layer, 7, Some((7, Of::Objects))), Told::Probes(Of::Objects));
+            for bursts in [None, Some((7, Of::Heap)), Some((8, Of::Objects))] {
+                assert_eq!(told_by(layer, 7, bursts), Told::Nobody, "{layer} by {bursts:?}");
+            }
+        }
+        assert_eq!(told_by("heap_in_use", 7, Some((7, Of::Heap))), Told::Probes(Of::Heap));
+        assert_eq!(told_by("heap_in_use", 7, Some((7, Of::Objects))), Told::Mappings);
+        assert_eq!(told_by("anonymous", 7, Some((7, Of::Heap))), Told::Mappings);
+        let mut hunted = Hunted { seconds: 30.0, ..Hunted::default() };
+        assert!(hunted.no_probe_of_objects().ends_with("--for 90s --floor python"));
+        hunted.no_objects = Some("stripped");
+        let why = hunted.no_probe_of_objects();
+        assert!(why.contains("(stripped)") && !why.contains("--floor"), "{why}");
     }
 
     #[test]
@@ -368,6 +442,7 @@ mod tests {
         assert_eq!(may_be_first(&[of(0.6, 0.05), of(0.4, 0.05)]), 1);
         assert_eq!(may_be_first(&[of(0.5, 0.1), of(0.4, 0.05), of(0.1, 0.05)]), 2);
         assert_eq!(may_be_first(&[of(0.9, 0.6), of(0.01, 0.6)]), 2);
+        assert_eq!(may_be_first(&[of(0.6, 0.6)]), 2, "one that was not seen");
         let exact = Culprit { share: Some(0.5), ..Culprit::default() };
         assert_eq!((may_be_first(&[exact.clone(), exact]), may_be_first(&[])), (1, 0));
     }

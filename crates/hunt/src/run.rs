@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use plumb_target::Process;
 use plumb_trace::account::Backing;
 use plumb_trace::burst::Of;
-use plumb_trace::{Holding, Tracer, events};
+use plumb_trace::{Frame, Holding, Tracer, events};
 
 use crate::cost::Meter;
-use crate::culprits;
+use crate::culprits::{self, Hunted};
 use crate::growth::{Growth, Verdict};
 use crate::objects::Censuses;
 use crate::profiles::Profiles;
@@ -108,6 +108,7 @@ pub fn run(
         hooks,
         no_bursts: None,
         no_objects: 0,
+        no_objects_why: None,
         objects: Censuses::default(),
         profiles: Profiles::default(),
         floor: options.floor,
@@ -155,6 +156,7 @@ struct Hunt {
     no_bursts: Option<String>,
     /// How often CPython's allocator could not be probed: one that is just starting can be, later.
     no_objects: u32,
+    no_objects_why: Option<String>,
     floor: Option<Floor>,
     objects: Censuses,
     profiles: Profiles,
@@ -226,8 +228,11 @@ impl Hunt {
         if let Err(why) = self.tracer.burst_on(&process, of) {
             match of {
                 Of::Heap => _ = self.no_bursts.get_or_insert(why.to_string()),
-                // The stacks by which arenas grew are left, and the census.
-                Of::Objects => self.no_objects += 1,
+                // The census is left.
+                Of::Objects => {
+                    self.no_objects += 1;
+                    self.no_objects_why = Some(why.to_string());
+                }
             }
         }
     }
@@ -297,7 +302,7 @@ impl Hunt {
                 h.pid == pid && matches!(h.backing, Backing::Anonymous | Backing::Brk)
             };
             let own: Vec<Holding> = all.iter().filter(private).copied().collect();
-            let mapped = allocators::held(&mut self.tracer, &own, |f| !allocators::allocates(f));
+            let mapped = allocators::held(&mut self.tracer, &own, |f, _| !allocators::allocates(f));
             let rest = grown.saturating_sub(mapped);
             if rest >= 1 << 20 {
                 return Some((pid, rest));
@@ -306,20 +311,25 @@ impl Hunt {
         None
     }
 
-    /// Anonymous memory that an allocator mapped is its heap, though the ledger could not know it.
+    /// Anonymous memory that an allocator mapped is its heap, or Python's, though the ledger could not know
+    /// it.
     fn name_heap(&mut self, verdict: &mut Verdict) {
         if verdict.summary.layer.as_deref() != Some("anonymous") {
             return;
         }
-        let all = self.tracer.holdings();
-        let own: Vec<Holding> = all
-            .into_iter()
+        let holdings = self.tracer.holdings().into_iter();
+        let own: Vec<Holding> = holdings
             .filter(|h| h.pid == verdict.pid)
             .filter(|h| matches!(h.backing, Backing::Anonymous | Backing::Chunk))
             .collect();
-        let held = allocators::held(&mut self.tracer, &own, allocators::stands_in);
-        if held > verdict.grown_bytes / 5 * 4 {
+        let all: u64 = own.iter().map(|h| h.resident).sum();
+        let most = verdict.grown_bytes / 5 * 4;
+        let held =
+            |tracer: &mut Tracer, is: fn(&[Frame], u64) -> bool| allocators::held(tracer, &own, is);
+        if held(&mut self.tracer, |frames, _| allocators::stands_in(frames)) > most {
             verdict.summary.layer = Some("heap".to_owned());
+        } else if held(&mut self.tracer, allocators::makes_objects) > most.max(all / 5 * 4) {
+            verdict.summary.layer = Some("python".to_owned());
         }
     }
 
@@ -365,7 +375,8 @@ impl Hunt {
             None => {
                 let now_ns = events::now_ns();
                 let of = (&verdict, python.as_ref());
-                let (named, why) = culprits::name(&mut self.tracer, of, now_ns, waited);
+                let hunted = Hunted { seconds, waited, no_objects: self.no_objects_why.as_deref() };
+                let (named, why) = culprits::name(&mut self.tracer, of, now_ns, &hunted);
                 (named, None, why)
             }
         };

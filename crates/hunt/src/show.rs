@@ -98,7 +98,12 @@ fn culprits(out: &mut String, r: &Report) -> std::fmt::Result {
             time(own.seconds)
         )?;
     }
-    if r.may_be_first > 1 {
+    if r.may_be_first > r.culprits.len() {
+        writeln!(
+            out,
+            "          (cannot tell whether it holds most: its error is as large as its share)"
+        )?;
+    } else if r.may_be_first > 1 {
         writeln!(
             out,
             "          (cannot tell which of the first {} holds most: their errors overlap)",
@@ -203,14 +208,6 @@ fn objects(out: &mut String, r: &Report) -> std::fmt::Result {
     const TYPES: usize = 5;
     let Some(objects) = &r.python else { return Ok(()) };
     let grew = objects.types.iter().filter(|t| t.bytes_growth >= 100 << 10);
-    let layer = r.verdict.summary.layer.as_deref().unwrap_or("");
-    let only_grew = r.culprits.first().is_some_and(|c| c.share_error.is_none());
-    if layer.starts_with("python") && only_grew {
-        writeln!(
-            out,
-            "          (who made Python's arenas grow; what fills them are these objects)"
-        )?;
-    }
     for t in grew.take(TYPES) {
         let (name, more) = (printable(&t.name), bytes(t.bytes_growth.unsigned_abs()));
         writeln!(out, "objects   {name}: {:+} to {}, {more} more", t.count_growth, t.count)?;
