@@ -9,6 +9,7 @@
 use plumb_target::python::interpreter;
 use plumb_target::{Image, Memory, Process, ReadMemory, images, maps};
 
+use super::constructors::Within;
 use super::search::search;
 use super::{constructors, takings};
 use crate::Error;
@@ -51,13 +52,15 @@ pub fn find(process: &Process) -> Result<Allocators, Error> {
         ];
         let text = vec![image.range.clone()];
         // What is kept for the next of its type is given by other functions, and these are put on first.
-        let keepers = constructors::keepers(process, image)?;
-        if constructors::are_inlined(process, image, malloc)? {
+        let symbols = &image.symbols()?;
+        let within = &Within { process, image, symbols };
+        let keepers = constructors::keepers(within)?;
+        if constructors::are_inlined(within, malloc)? {
             // What is given back is mostly given back by a copy, too.
             let takings = takings::find(process, image)?;
             let beside = [keepers, points.clone()].concat();
             let copies = (!takings.is_empty()).then_some(Copies { takings, points: beside });
-            points.splice(0..0, constructors::all(process, image)?);
+            points.splice(0..0, constructors::all(within)?);
             return Ok(Allocators { points, text, copies, ..Allocators::default() });
         }
         points.splice(0..0, keepers);

@@ -9,17 +9,18 @@
 //! In every interpreter, floats, tuples, dictionaries and lists that were freed are kept for the next of
 //! their type: no allocator sees who gets these.
 
+use plumb_target::symbols::SymbolTable;
 use plumb_target::{Image, Memory, Process};
 
 use crate::Error;
 use crate::allocators::{Ask, Give, Point, checked};
 
-/// Each makes an object, or gives what one is made of; those that call another of them come later in the
-/// same block, and count.
+/// Each of these, of [`COLLECTIONS`] and of [`BUSY`] makes an object, or gives what one is made of; those that
+/// call another of them come later in the same block, and count.
 ///
 /// None makes floats: what the interpreter computes with takes freed ones where no function is called, and
 /// would be charged to who made them before.
-const CONSTRUCTORS: [&str; 49] = [
+const OTHERS: [&str; 21] = [
     "PyMem_Calloc",
     "PyObject_Calloc",
     "PySlice_New",
@@ -41,6 +42,9 @@ const CONSTRUCTORS: [&str; 49] = [
     "_PyLong_Subtract",
     "_PyLong_Add",
     "_PyLong_New",
+];
+/// Tuples, lists and dictionaries: each gives what was freed and kept for the next of its type, too.
+const COLLECTIONS: [&str; 10] = [
     "PyTuple_Pack",
     "_PyTuple_FromArraySteal",
     "_PyTuple_FromArray",
@@ -51,6 +55,9 @@ const CONSTRUCTORS: [&str; 49] = [
     "_PyDict_NewPresized",
     "PyDict_Copy",
     "PyDict_New",
+];
+/// Those that are called most.
+const BUSY: [&str; 18] = [
     "_PyObject_NewVar",
     "_PyObject_New",
     "_PyObject_GC_NewVar",
@@ -75,34 +82,32 @@ const TOLD_BY: [&str; 2] = ["PyUnicode_New", "PyBytes_FromStringAndSize"];
 /// A larger function is not one of those.
 const CODE_MAX: usize = 1 << 14;
 
-/// Those that give what was freed and kept for the next of its type: the allocator knows nothing of it, and
-/// takes it for who made the first. And those by which extensions ask for memory of which no object is made.
-const KEEPERS: [&str; 15] = [
-    "PyMem_Calloc",
-    "PyMem_Malloc",
-    "_PyObject_GC_NewVar",
-    "_PyObject_GC_New",
-    "PyTuple_Pack",
-    "_PyTuple_FromArraySteal",
-    "_PyTuple_FromArray",
-    "PyTuple_New",
-    "_PyList_FromArraySteal",
-    "PyList_New",
-    "_PyDict_FromItems",
-    "_PyDict_NewPresized",
-    "PyDict_Copy",
-    "PyDict_New",
-    "PyFloat_FromDouble",
-];
-/// What those give: of such a type is what an allocator gave only once, and may be another's by now.
+/// By these extensions ask for memory of which no object is made.
+const ASKED: [&str; 4] =
+    ["PyMem_Calloc", "PyMem_Malloc", "_PyObject_GC_NewVar", "_PyObject_GC_New"];
+const FLOATS: [&str; 1] = ["PyFloat_FromDouble"];
+/// What [`COLLECTIONS`] and [`FLOATS`] give: of such a type is what an allocator gave only once, and may be
+/// another's by now.
 pub const KEPT_TYPES: [&str; 4] = ["float", "tuple", "dict", "list"];
+
+/// An interpreter, and its symbols: reading these takes long.
+#[derive(Debug, Clone, Copy)]
+pub struct Within<'a> {
+    /// Whose it is.
+    pub process: &'a Process,
+    /// Its file.
+    pub image: &'a Image,
+    /// Those of the file.
+    pub symbols: &'a SymbolTable,
+}
 
 /// Whether the table's `malloc` is inlined where objects are made.
 ///
 /// # Errors
-/// An image that cannot be read.
-pub fn are_inlined(process: &Process, image: &Image, malloc: u64) -> Result<bool, Error> {
-    let (symbols, memory) = (image.symbols()?, Memory::open(process)?);
+/// A process whose memory cannot be read.
+pub fn are_inlined(within: &Within, malloc: u64) -> Result<bool, Error> {
+    let Within { process, image, symbols } = within;
+    let memory = Memory::open(process)?;
     Ok(TOLD_BY.iter().filter_map(|name| symbols.named(name)).any(|function| {
         let mut code = vec![0; usize::try_from(function.size).unwrap_or(0).min(CODE_MAX)];
         let at = function.address.wrapping_add(image.bias);
@@ -114,20 +119,21 @@ pub fn are_inlined(process: &Process, image: &Image, malloc: u64) -> Result<bool
 ///
 /// # Errors
 /// Text that differs from its file.
-pub fn all(process: &Process, image: &Image) -> Result<Vec<Point>, Error> {
-    points(process, image, &CONSTRUCTORS)
+pub fn all(within: &Within) -> Result<Vec<Point>, Error> {
+    points(within, &[&OTHERS[..], &COLLECTIONS, &BUSY].concat())
 }
 
-/// Those that give what is kept for the next of its type.
+/// Those that give what was freed and kept for the next of its type: the allocator knows nothing of it, and
+/// takes it for who made the first.
 ///
 /// # Errors
 /// Text that differs from its file.
-pub fn keepers(process: &Process, image: &Image) -> Result<Vec<Point>, Error> {
-    points(process, image, &KEEPERS)
+pub fn keepers(within: &Within) -> Result<Vec<Point>, Error> {
+    points(within, &[&ASKED[..], &COLLECTIONS, &FLOATS].concat())
 }
 
-fn points(process: &Process, image: &Image, names: &[&str]) -> Result<Vec<Point>, Error> {
-    let symbols = image.symbols()?;
+fn points(within: &Within, names: &[&str]) -> Result<Vec<Point>, Error> {
+    let Within { process, image, symbols } = within;
     let mut points: Vec<Point> = Vec::new();
     for name in names {
         let symbol = symbols.named(name).filter(|s| s.is_function && !s.is_indirect);
