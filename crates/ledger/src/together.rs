@@ -107,10 +107,9 @@ fn files(kind: Kind, samples: &[&Sample]) -> Vec<Shared> {
     let mut files = BTreeMap::<(u64, u64), Shared>::new();
     for sample in samples {
         for file in sample.files.held.iter().filter(|file| file.kind == kind) {
-            let resident = mapped.get(&file.id.1).copied().unwrap_or(0);
             let shared = files.entry(file.id).or_insert_with(|| Shared {
                 name: file.name.clone(),
-                bytes: file.bytes.saturating_sub(resident),
+                bytes: file.unmapped(&mapped),
                 pids: BTreeSet::new(),
             });
             shared.pids.insert(sample.pid);

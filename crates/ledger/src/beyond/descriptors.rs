@@ -1,6 +1,5 @@
 //! Files in memory and sockets that a process holds by descriptor.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,27 +7,16 @@ use std::os::unix::fs::MetadataExt;
 use plumb_target::Process;
 use plumb_target::mounts::MemoryMounts;
 
-use super::sysv;
+use super::{HeldFile, Kind, sysv};
 
 /// The mode of a descriptor's link says whether it reads.
 const READS: u32 = 0o400;
 
-/// A file in memory, once however many descriptors it has.
-pub(super) struct File {
-    pub name: String,
-    /// Of its file system, and within that.
-    pub device: u64,
-    pub inode: u64,
-    /// Bytes that it takes, mapped or not.
-    pub blocks: u64,
-    pub descriptors: Vec<u32>,
-}
-
 /// What descriptors hold.
 #[derive(Default)]
 pub(super) struct Held {
-    pub memfds: Vec<File>,
-    pub tmpfs: Vec<File>,
+    /// Each once, however many descriptors it has.
+    pub files: Vec<HeldFile>,
     /// Inodes of sockets.
     pub sockets: Vec<u64>,
     /// One descriptor of each pipe that is read.
@@ -39,7 +27,7 @@ pub(super) struct Held {
 pub(super) fn held(process: &Process) -> Option<Held> {
     let mounts = MemoryMounts::read(process);
     let mut held = Held::default();
-    let mut memory: HashMap<(u64, u64), (bool, File)> = HashMap::new();
+    let mut files: HashMap<(u64, u64), HeldFile> = HashMap::new();
     let mut pipes = HashSet::new();
     for entry in fs::read_dir(process.path("fd")).ok()?.flatten() {
         let Ok(target) = fs::read_link(entry.path()) else { continue };
@@ -64,24 +52,17 @@ pub(super) fn held(process: &Process) -> Option<Held> {
         if !meta.is_file() || !(is_memfd || mounts.is_memory(device(meta.dev()))) {
             continue;
         }
-        match memory.entry((meta.dev(), meta.ino())) {
-            Entry::Occupied(mut known) => known.get_mut().1.descriptors.push(descriptor),
-            Entry::Vacant(new) => {
-                let file = File {
-                    name: name.into_owned(),
-                    device: meta.dev(),
-                    inode: meta.ino(),
-                    blocks: meta.blocks() * 512,
-                    descriptors: vec![descriptor],
-                };
-                new.insert((is_memfd, file));
-            }
-        }
+        let id = (meta.dev(), meta.ino());
+        let file = files.entry(id).or_insert_with(|| HeldFile {
+            kind: if is_memfd { Kind::MemfdUnmapped } else { Kind::TmpfsUnmapped },
+            name: name.into_owned(),
+            id,
+            bytes: meta.blocks() * 512,
+            descriptors: Vec::new(),
+        });
+        file.descriptors.push(descriptor);
     }
-    for (is_memfd, file) in memory.into_values() {
-        if is_memfd { held.memfds.push(file) } else { held.tmpfs.push(file) }
-    }
-    held.tmpfs.extend(sysv::detached(process));
+    held.files.extend(files.into_values().chain(sysv::detached(process)));
     Some(held)
 }
 

@@ -105,6 +105,15 @@ pub struct HeldFile {
     pub id: (u64, u64),
     /// All bytes of it, mapped or not.
     pub bytes: u64,
+    /// The descriptors that hold it.
+    pub descriptors: Vec<u32>,
+}
+
+impl HeldFile {
+    /// What of it is not mapped, given what is resident of each file that is, by inode.
+    pub fn unmapped(&self, mapped: &HashMap<u64, u64>) -> u64 {
+        self.bytes.saturating_sub(mapped.get(&self.id.1).copied().unwrap_or(0))
+    }
 }
 
 /// The files in memory of a process.
@@ -116,20 +125,6 @@ pub struct Files {
     pub mapped: HashMap<u64, u64>,
 }
 
-impl Files {
-    fn new(held: &descriptors::Held, mapped: HashMap<u64, u64>) -> Self {
-        let memfds = held.memfds.iter().map(|file| (Kind::MemfdUnmapped, file));
-        let tmpfs = held.tmpfs.iter().map(|file| (Kind::TmpfsUnmapped, file));
-        let held = memfds.chain(tmpfs).map(|(kind, file)| HeldFile {
-            kind,
-            name: file.name.clone(),
-            id: (file.device, file.inode),
-            bytes: file.blocks,
-        });
-        Self { held: held.collect(), mapped }
-    }
-}
-
 /// A kernel stack (`THREAD_SIZE`) is 16 KiB on x86-64 and arm64.
 const KERNEL_STACK: u64 = 16 << 10;
 /// How many holders are named a kind.
@@ -137,22 +132,15 @@ const NAMED: usize = 5;
 
 /// Everything beyond RSS of a process; what costs a walk over descriptors only at full depth.
 pub(crate) fn look(scene: &Scene, notes: &mut Vec<String>) -> Result<(Vec<Beyond>, Files), Error> {
-    let mut all = Files::default();
     let status = scene.process.status()?;
-    let (mut memfds, mut tmpfs, mut sockets) = (None, None, None);
-    if scene.depth.beyond
-        && let Some(held) = descriptors::held(&scene.process)
-    {
-        sockets = queued(&scene.process, &held, notes);
-        all = Files::new(&held, resident_by_file(scene));
-        memfds = Some(unmapped(held.memfds, &all.mapped));
-        tmpfs = Some(unmapped(held.tmpfs, &all.mapped));
-    }
+    let held = if scene.depth.beyond { descriptors::held(&scene.process) } else { None };
+    let sockets = held.as_ref().and_then(|held| queued(&scene.process, held, notes));
+    let found = held.map(|held| Files { held: held.files, mapped: resident_by_file(scene) });
     let swap = scene.reading.entries.iter().map(|entry| entry.usage.swap).sum::<u64>();
     let plain = |kind, bytes| Beyond { kind, bytes, items: Vec::new(), mapped_bytes: None };
-    let files = |kind, found: Option<(Vec<Item>, u64)>| {
-        let (items, held) = found.unzip();
-        let bytes = items.as_ref().map(|items| items.iter().map(|item| item.bytes).sum());
+    let files = |kind| {
+        let (items, held) = found.as_ref().map(|files| unmapped(files, kind)).unzip();
+        let bytes = items.as_ref().map(|all: &Vec<Item>| all.iter().map(|item| item.bytes).sum());
         let mapped_bytes = held.zip(bytes).map(|(held, bytes): (u64, u64)| held - bytes);
         let mut items = items.unwrap_or_default();
         items.retain(|item| item.bytes > 0);
@@ -161,8 +149,8 @@ pub(crate) fn look(scene: &Scene, notes: &mut Vec<String>) -> Result<(Vec<Beyond
         Beyond { kind, bytes, items, mapped_bytes }
     };
     let rows = vec![
-        files(Kind::MemfdUnmapped, memfds),
-        files(Kind::TmpfsUnmapped, tmpfs),
+        files(Kind::MemfdUnmapped),
+        files(Kind::TmpfsUnmapped),
         plain(Kind::Swap, Some(swap.max(status.vm_swap))),
         plain(Kind::PageTables, Some(status.vm_pte)),
         plain(Kind::KernelStacks, Some(u64::from(status.threads) * KERNEL_STACK)),
@@ -170,17 +158,21 @@ pub(crate) fn look(scene: &Scene, notes: &mut Vec<String>) -> Result<(Vec<Beyond
         plain(Kind::Pinned, Some(status.vm_pin + status.vm_lck)),
         plain(Kind::Hugetlb, Some(status.hugetlb)),
     ];
-    Ok((rows, all))
+    Ok((rows, found.unwrap_or_default()))
 }
+
+/// Bytes by kind.
+type Sums = Vec<(Kind, u64)>;
 
 /// The memory files that a process holds by descriptor, mapped or not, and the bytes of all of them and of
 /// what waits in its sockets; `None` where its descriptors may not be seen.
-pub(crate) fn files_held(process: &Process) -> Option<(Files, Vec<(Kind, u64)>)> {
+pub(crate) fn files_held(process: &Process) -> Option<(Vec<HeldFile>, Sums)> {
     let held = descriptors::held(process)?;
     let sockets = queued(process, &held, &mut Vec::new());
-    let files = [(Kind::MemfdUnmapped, sum(&held.memfds)), (Kind::TmpfsUnmapped, sum(&held.tmpfs))];
+    let files =
+        [Kind::MemfdUnmapped, Kind::TmpfsUnmapped].map(|kind| (kind, sum(&held.files, kind)));
     let sums = files.into_iter().chain(sockets.map(|bytes| (Kind::Sockets, bytes))).collect();
-    Some((Files::new(&held, HashMap::new()), sums))
+    Some((held.files, sums))
 }
 
 /// What waits in its sockets and pipes; `None` where neither can be asked.
@@ -195,8 +187,8 @@ fn queued(process: &Process, held: &descriptors::Held, notes: &mut Vec<String>) 
     sockets.into_iter().chain(pipes).reduce(|a, b| a + b)
 }
 
-fn sum(files: &[descriptors::File]) -> u64 {
-    files.iter().map(|file| file.blocks).sum()
+fn sum(files: &[HeldFile], kind: Kind) -> u64 {
+    files.iter().filter(|file| file.kind == kind).map(|file| file.bytes).sum()
 }
 
 /// Resident bytes by inode of memory files. The device number of a memfd is not that of its
@@ -209,16 +201,13 @@ fn resident_by_file(scene: &Scene) -> HashMap<u64, u64> {
     resident
 }
 
-/// What of each file the process does not map, and the bytes of all of them.
-fn unmapped(files: Vec<descriptors::File>, resident: &HashMap<u64, u64>) -> (Vec<Item>, u64) {
-    let held = sum(&files);
-    let items = files
-        .into_iter()
-        .map(|file| Item {
-            bytes: file.blocks.saturating_sub(resident.get(&file.inode).copied().unwrap_or(0)),
-            name: file.name,
-            descriptors: file.descriptors,
-        })
-        .collect();
-    (items, held)
+/// What of each file of a kind the process does not map, and the bytes of all of them.
+fn unmapped(files: &Files, kind: Kind) -> (Vec<Item>, u64) {
+    let of_kind = files.held.iter().filter(|file| file.kind == kind);
+    let items = of_kind.map(|file| Item {
+        bytes: file.unmapped(&files.mapped),
+        name: file.name.clone(),
+        descriptors: file.descriptors.clone(),
+    });
+    (items.collect(), sum(&files.held, kind))
 }

@@ -50,10 +50,7 @@ impl HeldFiles {
 
     fn note_memfds(&mut self, held: &[HeldFile]) {
         let memfds = held.iter().filter(|file| file.kind == beyond::Kind::MemfdUnmapped);
-        let unmapped = memfds.map(|file| {
-            let resident = self.resident.get(&file.id.1).copied().unwrap_or(0);
-            (file.id.1, file.bytes.saturating_sub(resident) as f64)
-        });
+        let unmapped = memfds.map(|file| (file.id.1, file.unmapped(&self.resident) as f64));
         self.memfds = unmapped.collect();
     }
 
@@ -72,7 +69,7 @@ impl HeldFiles {
         }
         let begun = cpu();
         let (files, held) = beyond::files_held(process).unwrap_or_default();
-        self.note_memfds(&files.held);
+        self.note_memfds(&files);
         (self.counted, self.cost) = (now, cpu() - begun);
         let of = |name: &str| held.iter().find(|(kind, _)| kind.name() == name);
         let left = |&(name, mapped): &(&'static str, f64)| {
