@@ -16,6 +16,11 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// Whether a verdict, or a layer's row, is that of a leak.
+pub fn is_leak(value: &Value) -> bool {
+    value["leak"] == true
+}
+
 /// What a watch said, and how it ended.
 #[derive(Debug)]
 pub struct Watched {
