@@ -182,7 +182,7 @@ impl Watcher {
         tree::forget(&mut self.past, self.latest);
         let living = self.watched.values().filter_map(|w| {
             let said = w.said.as_ref().map(|line| &line.verdict).filter(|_| !self.is_past(w));
-            Member::new(&w.history, said, w.gone && w.history.time() < self.latest)
+            Member::new(&w.history, said, self.ended_before(w))
         });
         let living: Vec<Member> = living.collect();
         let members: Vec<&Member> = self.past.iter().chain(&living).collect();
@@ -236,9 +236,14 @@ impl Watcher {
         self.watched.values().all(|w| w.gone)
     }
 
-    /// Whether it is a child that ended before all did.
+    /// Whether it ended before all did.
+    fn ended_before(&self, w: &Watched) -> bool {
+        w.gone && w.history.time() < self.latest
+    }
+
+    /// Whether it is a child that did.
     fn is_past(&self, w: &Watched) -> bool {
-        w.gone && !self.roots.contains(&w.process) && w.history.time() < self.latest
+        self.ended_before(w) && !self.roots.contains(&w.process)
     }
 
     /// Of children that ended only their last words are remembered; not yet of those with which all may
