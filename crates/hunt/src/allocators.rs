@@ -23,7 +23,7 @@ const CALLS: [&str; 10] = [
 /// ranges, and what it maps is its own by the stack alone.
 pub fn stands_in(frames: &[Frame]) -> bool {
     frames.iter().any(|f| {
-        let module = f.module.as_deref().and_then(|m| m.rsplit('/').next()).unwrap_or_default();
+        let module = f.module_name().unwrap_or_default();
         let function = f.function.as_deref().unwrap_or_default();
         STAND_INS.iter().any(|l| module.starts_with(l))
             || PREFIXES.iter().any(|p| function.starts_with(p))
@@ -56,18 +56,14 @@ pub fn makes_objects(frames: &[Frame], each: u64) -> bool {
 fn each_is_arena(frames: &[Frame], each: u64) -> bool {
     /// Before CPython 3.10, and since.
     const ARENAS: [u64; 2] = [256 << 10, 1 << 20];
-    let file =
-        |f: &Frame| f.module.as_deref().and_then(|m| m.rsplit('/').next()).map(str::to_owned);
-    let is_libc = |f: &&Frame| {
-        file(f).is_some_and(|name| {
-            ["libc.so", "libc-2", "ld-musl"].iter().any(|l| name.starts_with(l))
-        })
+    const LIBC: [&str; 3] = ["libc.so", "libc-2", "ld-musl"];
+    const INTERPRETER: [&str; 2] = ["python3", "libpython3"];
+    let is_of = |f: &Frame, names: &[&str]| {
+        f.module_name().is_some_and(|module| names.iter().any(|name| module.starts_with(name)))
     };
-    let taker = frames.iter().find(|f| !is_libc(f));
+    let taker = frames.iter().find(|f| !is_of(f, &LIBC));
     let is_unnamed = |f: &Frame| f.kind == FrameKind::Native && f.function.is_none();
-    let interpreter = |name: String| ["python3", "libpython3"].iter().any(|l| name.starts_with(l));
-    ARENAS.contains(&each)
-        && taker.is_some_and(|f| is_unnamed(f) && file(f).is_some_and(interpreter))
+    ARENAS.contains(&each) && taker.is_some_and(|f| is_unnamed(f) && is_of(f, &INTERPRETER))
 }
 
 /// Resident bytes of these holdings whose stacks, and the size of whose mappings, are so.

@@ -70,7 +70,7 @@ fn is_own(f: &Frame) -> bool {
     if f.kind == FrameKind::Python {
         return true;
     }
-    let Some(module) = f.module.as_deref().and_then(|m| m.rsplit('/').next()) else { return false };
+    let Some(module) = f.module_name() else { return false };
     !PLUMBING.iter().any(|p| module.starts_with(p))
         && !passes_on(f)
         && !allocators::allocates(std::slice::from_ref(f))

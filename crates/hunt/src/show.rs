@@ -157,10 +157,8 @@ fn unnamed(out: &mut String, culprits: &[Culprit]) -> std::fmt::Result {
     let frames = culprits.iter().take(CULPRITS).flat_map(|c| &c.frames);
     let mut told: Vec<&str> = Vec::new();
     for f in frames.filter(|f| f.function.is_none()) {
-        let (Some(module), Some(id)) = (f.module.as_deref(), f.build_id.as_deref()) else {
-            continue;
-        };
-        let name = module.rsplit('/').next().unwrap_or(module);
+        let module = f.module.as_deref().zip(f.module_name());
+        let (Some((module, name)), Some(id)) = (module, f.build_id.as_deref()) else { continue };
         if told.contains(&module) || PLUMBING.iter().any(|p| name.starts_with(p)) {
             continue;
         }
@@ -180,9 +178,10 @@ fn telling(frames: &[Frame]) -> Vec<(&Frame, usize)> {
     let python = |f: &Frame| f.kind == FrameKind::Python;
     let interpreter = frames.iter().filter(|f| python(f)).find_map(|f| f.module.as_deref());
     let is_plumbing = |f: &Frame| {
-        let Some(module) = f.module.as_deref().filter(|_| !python(f)) else { return false };
-        let name = module.rsplit('/').next().unwrap_or(module);
-        Some(module) == interpreter || PLUMBING.iter().any(|p| name.starts_with(p)) || passes_on(f)
+        let Some(name) = f.module_name().filter(|_| !python(f)) else { return false };
+        f.module.as_deref() == interpreter
+            || PLUMBING.iter().any(|p| name.starts_with(p))
+            || passes_on(f)
     };
     let mut in_python = false;
     let mut told: Vec<(&Frame, usize)> = Vec::new();
@@ -238,7 +237,7 @@ pub fn headline(c: &Culprit) -> String {
 
 /// A function's name, or its address with its file.
 fn titled(f: &Frame) -> String {
-    let module = f.module.as_deref().and_then(|m| m.rsplit('/').next()).unwrap_or("?");
+    let module = f.module_name().unwrap_or("?");
     printable(&match (&f.function, f.address) {
         (Some(name), _) => short(name),
         (None, Some(at)) => format!("{at:#x} [{module}]"),
@@ -260,7 +259,7 @@ fn copier(c: &Culprit) -> String {
 pub fn frame(f: &Frame) -> String {
     let unnamed = || f.address.map_or("?".to_owned(), |at| format!("{at:#x}"));
     let name = f.function.as_deref().map_or_else(unnamed, short);
-    let module = f.module.as_deref().and_then(|m| m.rsplit('/').next()).unwrap_or("?");
+    let module = f.module_name().unwrap_or("?");
     let place = match (&f.file, f.line) {
         (Some(file), Some(line)) => format!("{}:{line}", file.rsplit('/').next().unwrap_or(file)),
         _ => String::new(),

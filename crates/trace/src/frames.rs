@@ -46,4 +46,9 @@ impl Frame {
             build_id: None,
         }
     }
+
+    /// The module's name without its path.
+    pub fn module_name(&self) -> Option<&str> {
+        self.module.as_deref().and_then(|module| module.rsplit('/').next())
+    }
 }
